@@ -1,0 +1,81 @@
+"""Presets, YAML and `--set key=value` into checked settings."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hrpro_pipeline.configs.schema import Settings
+from hrpro_pipeline.errors import HrproError, ProblemsError
+
+_PRESETS = resources.files("hrpro_pipeline.configs") / "presets"
+
+
+@cache
+def preset_names() -> tuple[str, ...]:
+    """Names of the presets that are shipped."""
+    return tuple(sorted(p.name.removesuffix(".yaml") for p in _PRESETS.iterdir() if p.name.endswith(".yaml")))
+
+
+def load_settings(preset: str = "thumos14", overrides: Iterable[str] = ()) -> Settings:
+    """A preset with `section.key=value` overrides applied, checked.
+
+    Values are read as YAML: numbers, true/false, [lists]. Raises HrproError or ProblemsError naming each wrong
+    key or value, and the nearest right one.
+    """
+    if preset not in preset_names():
+        raise HrproError(f"preset {preset!r} does not exist{_nearest(preset, preset_names())}")
+    values = yaml.safe_load((_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8")) or {}
+    values["preset"] = preset
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not (equals and dot and name):
+            raise HrproError(f"--set {override}: expected section.key=value, such as snippet.steps=500")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise HrproError(f"--set {override}: the value is not a number, word or [list]") from None
+        # YAML 1.1 reads 1e-4 as text; pydantic turns numeric text into the number that was meant.
+        values.setdefault(section, {})[name] = value
+    return check_settings(values, f"preset {preset}")
+
+
+def check_settings(values: Mapping[str, Any], where: str) -> Settings:
+    """Nested plain values -> Settings; `where` names their origin in errors."""
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise ProblemsError(where, [_explain(item) for item in error.errors()]) from None
+
+
+def dump_settings(settings: Settings) -> str:
+    """YAML text of all settings, defaults included."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def _explain(item: Any) -> str:
+    parts = [str(part) for part in item["loc"]]
+    key = ".".join(parts)
+    if item["type"] != "extra_forbidden":
+        return f"{key}: {item['msg']}, got {item['input']!r}"
+    owner: type[BaseModel] = Settings
+    if len(parts) > 1:
+        annotation = Settings.model_fields[parts[0]].annotation
+        assert annotation is not None and issubclass(annotation, BaseModel)
+        owner = annotation
+    near = _nearest(parts[-1], owner.model_fields, ".".join(parts[:-1]))
+    return f"{key}: no such setting{near}"
+
+
+def _nearest(word: str, known: Iterable[str], section: str = "") -> str:
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    prefix = f"{section}." if section else ""
+    if close:
+        return f"; did you mean {prefix}{close[0]}?"
+    return f"; there are: {', '.join(prefix + name for name in names)}"

@@ -1,0 +1,124 @@
+"""Every setting, with its published default (preset `thumos14`).
+
+A preset or `--set section.key=value` states only what differs. Unknown keys and wrong values are errors.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Grid = tuple[float, float, float]
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ExtractSettings(Section):
+    """How a video becomes features. All of it is written into each feature file."""
+
+    fps: float = Field(25.0, gt=0, description="frames a second of the constant-rate clock")
+    snippet_frames: int = Field(16, ge=9, description="frames a snippet (I3D needs at least 9)")
+    stride: Positive = Field(16, description="frames from one snippet to the next")
+    resize: Positive | tuple[Positive, Positive] = Field(
+        256, description="short side in pixels (aspect kept), or [width, height]"
+    )
+    crop: int = Field(224, ge=32, description="side of the centre crop in pixels")
+    streams: tuple[Literal["rgb", "flow"], ...] = Field(("rgb", "flow"), min_length=1, description="streams")
+    backbone: Literal["i3d", "i3d_r50", "slow_r50", "x3d_m"] = Field(
+        "i3d", description="RGB network: Inception-I3D, or one of pytorchvideo's (the flow network is I3D)"
+    )
+    flow_clamp: float = Field(20.0, gt=0, description="flow is clamped to +- this many pixels")
+    dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the features")
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "ExtractSettings":
+        short = self.resize if isinstance(self.resize, int) else min(self.resize)
+        if self.crop > short:
+            raise ValueError(f"crop {self.crop} is larger than the resized short side {short}")
+        if len(set(self.streams)) != len(self.streams):
+            raise ValueError("streams name the same stream twice")
+        return self
+
+
+class SnippetSettings(Section):
+    """Stage 1, snippet level."""
+
+    steps: int = Field(1000, ge=0, description="optimiser steps")
+    batch_size: Positive = Field(16, description="whole videos a step")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam learning rate")
+    weight_decay: Weight = Field(5e-4, description="Adam weight decay (paper: 1e-3)")
+    attention_layers: int = Field(2, ge=0, description="layers of the reliability-aware attention block")
+    heads: Positive = Field(8, description="attention heads; must divide the feature width")
+    feedforward: Positive = Field(128, description="width of the attention block's feed-forward layer")
+    dropout: Rate = Field(0.3, description="dropout in the attention block")
+    attention_dropout: Rate = Field(0.1, description="dropout on attention weights")
+    classifier_dropout: Rate = Field(0.7, description="dropout before the classifier")
+    scrambled_prototypes: bool = Field(
+        True, description="quirk of the published code: prototype memory re-viewed, not transposed, as tokens"
+    )
+    topk_divisor: Positive = Field(8, description="video score: mean of the top T / this many snippets")
+    action_threshold: Share = Field(0.1, description="action seeds grow while the background score is at most this")
+    background_threshold: Share = Field(0.95, description="background seeds have at least this background score")
+    video_weight: Weight = Field(0.0, description="weight of the video-level loss")
+    point_weight: Weight = Field(0.5, description="weight of the focal loss at the points")
+    background_weight: Weight = Field(1.0, description="weight of the focal loss at background seeds")
+    contrastive_weight: Weight = Field(1.0, description="weight of the prototype contrastive loss")
+    temperature: float = Field(0.1, gt=0, description="temperature of the contrastive loss")
+    momentum: Share = Field(0.999, description="momentum of the prototype memory")
+    evaluate_every: Positive = Field(50, description="steps between evaluations and checkpoints")
+
+
+class InstanceSettings(Section):
+    """Stage 2, instance level."""
+
+    epochs: int = Field(20, ge=0, description="epochs; 0 leaves stage 2 out")
+    batch_size: Positive = Field(10, description="videos a step")
+    learning_rate: float = Field(5e-5, gt=0, description="Adam learning rate")
+    weight_decay: Weight = Field(5e-4, description="Adam weight decay")
+    dropout: Rate = Field(0.7, description="dropout in the score head")
+    max_proposals: Positive = Field(1000, description="proposals a video and step, drawn at random")
+    negative_ratio: Weight = Field(0.5, description="negative proposals for each positive one")
+    iou_threshold: Share = Field(0.3, description="tIoU with a reliable proposal that makes a proposal positive")
+    score_weight: Weight = Field(1.0, description="weight of the completeness score loss")
+    regression_weight: Weight = Field(1.0, description="weight of the boundary regression loss")
+    evaluate_every: Positive = Field(1, description="epochs between evaluations")
+
+
+class DetectSettings(Section):
+    """Candidate proposals and post-processing."""
+
+    upsample: Positive = Field(2, description="temporal upsampling of the scores")
+    class_threshold: Share = Field(0.5, description="classes with at least this video score are localised")
+    class_grid: Grid = Field((0.0, 0.25, 0.025), description="thresholds on class scores: start, stop, step")
+    attention_grid: Grid = Field((0.5, 0.725, 0.025), description="thresholds on attention: start, stop, step")
+    outer_ratio: Weight = Field(0.25, description="outer margin of the OIC score, in proposal lengths")
+    drop_runs_at_zero: bool = Field(
+        True, description="quirk of the published code: a class active at position 0 alone gives no proposal"
+    )
+    nms_sigma: float = Field(0.3, gt=0, description="sigma of the Gaussian soft-NMS")
+    nms_added_seconds: Weight = Field(
+        1.0, description="quirk of the published code: seconds added to lengths and overlaps in soft-NMS"
+    )
+
+
+class EvaluateSettings(Section):
+    """What the numbers are computed over."""
+
+    tiou: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), min_length=1, description="tIoU thresholds")
+    exclude: tuple[str, ...] = Field((), description="videos left out")
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    preset: str = Field("thumos14", description="the preset these settings started from")
+    extract: ExtractSettings = ExtractSettings()
+    snippet: SnippetSettings = SnippetSettings()
+    instance: InstanceSettings = InstanceSettings()
+    detect: DetectSettings = DetectSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()

@@ -1,0 +1,1 @@
+"""Files and records: annotations, points, features, detections. Numpy only, no networks."""

@@ -1,0 +1,239 @@
+"""The feature store: one HDF5 file a video, complete or absent.
+
+Layout of `<video id>.h5`: datasets `rgb` and `flow`, [T, D] each; attributes `schema`, `video_id`, `fps`,
+`duration`, `frames`, `snippet_frames`, `stride`, and as JSON `source` (name, size, sha256, fps), `settings` (all
+that shaped the numbers), `weights` (digest by stream) and `record` (how it went: decoder, fall-backs, versions).
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hrpro_pipeline.data.files import is_safe_id, replacing
+from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.errors import HrproError, ProblemsError
+
+SCHEMA = "hrpro.features/1"
+STREAMS = ("rgb", "flow")
+
+
+@dataclass(frozen=True)
+class FeatureHeader:
+    """What a feature file says of itself, without its arrays.
+
+    Attributes:
+        num_snippets: T, the same for all streams.
+        widths: channels D by stream, in the order rgb, flow.
+        duration_seconds: length of the video on the clock.
+        num_frames: frames on the clock.
+        source: name, size, sha256 and fps of the video; empty for imported features.
+        settings: everything that shaped the numbers.
+        weights: digest of the network's weights by stream.
+        record: decoder, device, fall-backs, versions: facts that did not shape the numbers.
+    """
+
+    video_id: str
+    num_snippets: int
+    widths: dict[str, int]
+    clock: SnippetClock
+    duration_seconds: float
+    num_frames: int
+    source: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """Features of one video: `streams[name]` is [T, D], any float type, the same T for all."""
+
+    streams: dict[str, np.ndarray]
+    header: FeatureHeader
+
+    @property
+    def video_id(self) -> str:
+        return self.header.video_id
+
+    def joined(self) -> np.ndarray:
+        """All streams side by side, RGB first: float32 [T, D]."""
+        parts = [self.streams[name] for name in STREAMS if name in self.streams]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def feature_path(folder: Path, video_id: str) -> Path:
+    """Where a video's features are kept in a folder."""
+    return folder / f"{video_id}.h5"
+
+
+def write_features(
+    path: Path,
+    streams: dict[str, np.ndarray],
+    *,
+    clock: SnippetClock,
+    video_id: str,
+    duration_seconds: float,
+    num_frames: int,
+    source: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
+    weights: dict[str, str] | None = None,
+    record: dict[str, Any] | None = None,
+) -> None:
+    """Write one video's features atomically.
+
+    Args:
+        streams: arrays [T, D] by stream name, stored in their own float type.
+
+    Raises:
+        ProblemsError: empty, NaN, or streams of different lengths; nothing is written then.
+    """
+    if problems := _array_problems(streams):
+        raise ProblemsError(f"features of {video_id}", problems)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        for name in STREAMS:
+            if name in streams:
+                file.create_dataset(name, data=streams[name])
+        file.attrs["schema"] = SCHEMA
+        file.attrs["video_id"] = video_id
+        file.attrs["fps"] = clock.fps
+        file.attrs["snippet_frames"] = clock.snippet_frames
+        file.attrs["stride"] = clock.stride
+        file.attrs["duration"] = duration_seconds
+        file.attrs["frames"] = num_frames
+        for name, value in (("source", source), ("settings", settings), ("weights", weights), ("record", record)):
+            file.attrs[name] = json.dumps(value or {}, sort_keys=True)
+
+
+def read_header(path: Path) -> FeatureHeader:
+    """Read a feature file's attributes and shapes. Raises HrproError naming the file and what is wrong."""
+    with _open(path) as file:
+        return _header(path, file)
+
+
+def read_features(path: Path) -> VideoFeatures:
+    """Read one video's features, checked.
+
+    Raises:
+        HrproError or ProblemsError: not a feature file, empty, NaN or infinite values, streams of different lengths.
+    """
+    with _open(path) as file:
+        header = _header(path, file)
+        streams = {name: np.asarray(file[name]) for name in STREAMS if name in file}
+    if problems := _array_problems(streams):
+        raise ProblemsError(str(path), problems)
+    return VideoFeatures(streams=streams, header=header)
+
+
+def list_features(folder: Path) -> dict[str, Path]:
+    """Video id -> file for every feature file in a folder, in order of id.
+
+    Raises:
+        HrproError: no such folder, or no feature file in it.
+    """
+    if not folder.is_dir():
+        raise HrproError(f"{folder}: no such folder; expected features made by `hrpro extract` or `hrpro import features`")
+    paths = {path.stem: path for path in sorted(folder.glob("*.h5")) if not path.name.startswith(".")}
+    if not paths:
+        raise HrproError(f"{folder}: no feature files (*.h5); make them with `hrpro extract` or `hrpro import features`")
+    return paths
+
+
+def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]]) -> tuple[SnippetClock, dict[str, int]]:
+    """The clock and stream widths that all files share.
+
+    Raises:
+        ProblemsError: files that differ from the first; features of different settings must not be mixed.
+    """
+    problems: list[str] = []
+    first: tuple[Path, FeatureHeader] | None = None
+    for path, header in headers:
+        if first is None:
+            first = (path, header)
+            continue
+        if header.clock != first[1].clock:
+            problems.append(f"{path.name}: {_clock_text(header.clock)}, but {first[0].name} has {_clock_text(first[1].clock)}")
+        if header.widths != first[1].widths:
+            problems.append(f"{path.name}: widths {header.widths}, but {first[0].name} has {first[1].widths}")
+    if first is None:
+        raise HrproError("no feature files were given")
+    if problems:
+        raise ProblemsError(f"{first[0].parent}: features of different settings; extract all with the same", problems)
+    return first[1].clock, first[1].widths
+
+
+def _clock_text(clock: SnippetClock) -> str:
+    return f"{clock.fps:g} fps, {clock.snippet_frames} frames a snippet, stride {clock.stride}"
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise HrproError(f"{path}: no such feature file")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise HrproError(f"{path}: not a readable HDF5 file ({error}); delete it and extract the video again") from None
+
+
+def _header(path: Path, file: h5py.File) -> FeatureHeader:
+    attributes = file.attrs
+    required = ("schema", "video_id", "fps", "snippet_frames", "stride", "duration", "frames")
+    if missing := [name for name in required if name not in attributes]:
+        raise HrproError(f"{path}: not a feature file of this tool: attribute {', '.join(missing)} missing")
+    if attributes["schema"] != SCHEMA:
+        raise HrproError(f"{path}: schema {attributes['schema']!r}, expected {SCHEMA!r}; extract the video again")
+    video_id = str(attributes["video_id"])
+    if not is_safe_id(video_id):
+        raise HrproError(f"{path}: video_id {video_id!r} is not a plain name")
+    widths: dict[str, int] = {}
+    lengths: dict[str, int] = {}
+    for name in STREAMS:
+        if name in file:
+            if not isinstance(file[name], h5py.Dataset) or file[name].ndim != 2:
+                raise HrproError(f"{path}: {name} is not a [T, D] data set")
+            lengths[name], widths[name] = file[name].shape
+    if not widths:
+        raise HrproError(f"{path}: no rgb or flow data set")
+    if len(set(lengths.values())) != 1:
+        raise HrproError(f"{path}: streams of different lengths: {lengths}")
+    try:
+        extra = {
+            name: json.loads(attributes[name]) if name in attributes else {}
+            for name in ("source", "settings", "weights", "record")
+        }
+        clock = SnippetClock(float(attributes["fps"]), int(attributes["snippet_frames"]), int(attributes["stride"]))
+        return FeatureHeader(
+            video_id=video_id,
+            num_snippets=next(iter(lengths.values())),
+            widths=widths,
+            clock=clock,
+            duration_seconds=float(attributes["duration"]),
+            num_frames=int(attributes["frames"]),
+            **extra,
+        )
+    except (ValueError, TypeError) as error:
+        raise HrproError(f"{path}: damaged attributes ({error}); extract the video again") from None
+
+
+def _array_problems(streams: dict[str, np.ndarray]) -> list[str]:
+    problems = []
+    if not streams:
+        return ["no streams; expected rgb, flow or both"]
+    for name, array in streams.items():
+        if name not in STREAMS:
+            problems.append(f"stream {name!r}; expected one of {', '.join(STREAMS)}")
+        elif array.ndim != 2:
+            problems.append(f"{name}: shape {list(array.shape)}; expected [T, D]")
+        elif 0 in array.shape:
+            problems.append(f"{name}: empty, shape {list(array.shape)}")
+        elif not np.isfinite(array).all():
+            rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
+            problems.append(f"{name}: NaN or infinite values in {len(rows)} of {len(array)} snippets, first at {rows[0]}")
+    lengths = {name: len(array) for name, array in streams.items()}
+    if not problems and len(set(lengths.values())) != 1:
+        problems.append(f"streams of different lengths: {lengths}")
+    return problems

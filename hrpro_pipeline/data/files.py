@@ -1,0 +1,87 @@
+"""Files that are complete or absent: atomic writes, digests, safe names."""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hrpro_pipeline.errors import HrproError
+
+_UNSAFE = re.compile(r"[^\w.+=@,()\[\] -]")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` that is renamed to `path` when the block ends well.
+
+    The block may write the file in any way it likes. When it raises, the temporary file is removed
+    and `path` is left as it was. A killed process leaves only a `.part` file, never a half-written `path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    # mkstemp makes files that only their owner can read; results follow the umask like any other file.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Path, expected: str) -> str:
+    """Read UTF-8 text; `expected` says what the file should be when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise HrproError(f"{path}: no such file; expected {expected}") from None
+    except IsADirectoryError:
+        raise HrproError(f"{path}: is a folder; expected {expected}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise HrproError(f"{path}: cannot be read as text ({error}); expected {expected}") from None
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def git_blob_sha1(path: Path) -> str:
+    """The name Git gives a file's content: SHA-1 of `blob <size>\\0` and the content."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def safe_id(name: str) -> str:
+    """A video id that is a plain file name: separators and control characters become `_`.
+
+    Raises:
+        HrproError: nothing usable is left.
+    """
+    cleaned = _UNSAFE.sub("_", name).strip().lstrip(".")
+    if not cleaned:
+        raise HrproError(f"{name!r}: cannot be made into a video id; rename the file")
+    return cleaned
+
+
+def is_safe_id(name: str) -> bool:
+    """Whether an id read from a file can name a file in a folder without leaving it."""
+    return bool(name) and name == Path(name).name and name not in (".", "..") and "\0" not in name

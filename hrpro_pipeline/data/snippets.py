@@ -1,0 +1,50 @@
+"""The snippet clock: the one owner of the conversion between seconds, frames and snippets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SnippetClock:
+    """Frames at a constant rate, cut into windows of `snippet_frames` every `stride` frames.
+
+    Positions on the snippet axis are continuous: snippet t owns the interval [t, t + 1), whose middle
+    is the middle of the window of frames that the snippet was computed from.
+    """
+
+    fps: float = 25.0
+    snippet_frames: int = 16
+    stride: int = 16
+
+    @property
+    def seconds_per_snippet(self) -> float:
+        return self.stride / self.fps
+
+    @property
+    def _offset_frames(self) -> float:
+        """Windows longer than the stride start before the interval that they stand for."""
+        return (self.snippet_frames - self.stride) / 2
+
+    def num_snippets(self, num_frames: int) -> int:
+        """Whole windows in `num_frames`; at least one (a short video repeats its last frame)."""
+        return max(1, (num_frames - self.snippet_frames) // self.stride + 1)
+
+    def to_seconds(self, positions: np.ndarray) -> np.ndarray:
+        """Positions on the snippet axis (any shape) -> seconds."""
+        return (np.asarray(positions, np.float64) * self.stride + self._offset_frames) / self.fps
+
+    def to_positions(self, seconds: np.ndarray) -> np.ndarray:
+        """Seconds (any shape) -> positions on the snippet axis."""
+        return (np.asarray(seconds, np.float64) * self.fps - self._offset_frames) / self.stride
+
+    def index_at(self, seconds: np.ndarray, num_snippets: int) -> np.ndarray:
+        """Index of the snippet that owns each time; times in the dropped tail belong to the last one."""
+        # The small term keeps a time that lies exactly on a border (48 / 30 s, say) out of the snippet before.
+        index = np.floor(self.to_positions(seconds) + 1e-9).astype(np.int64)
+        return np.clip(index, 0, num_snippets - 1)
+
+    def window_seconds(self, index: int) -> tuple[float, float]:
+        """First and last second of the frames that snippet `index` was computed from."""
+        first = index * self.stride
+        return first / self.fps, (first + self.snippet_frames) / self.fps

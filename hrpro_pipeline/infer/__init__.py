@@ -1,0 +1,1 @@
+"""Detection, evaluation and the report."""
