@@ -65,9 +65,7 @@ def _explain(item: Any) -> str:
         return f"{key}: {item['msg']}, got {item['input']!r}"
     owner: type[BaseModel] = Settings
     if len(parts) > 1:
-        annotation = Settings.model_fields[parts[0]].annotation
-        assert annotation is not None and issubclass(annotation, BaseModel)
-        owner = annotation
+        owner = type(getattr(Settings(), parts[0]))
     near = _nearest(parts[-1], owner.model_fields, ".".join(parts[:-1]))
     return f"{key}: no such setting{near}"
 

@@ -136,10 +136,14 @@ def list_features(folder: Path) -> dict[str, Path]:
         HrproError: no such folder, or no feature file in it.
     """
     if not folder.is_dir():
-        raise HrproError(f"{folder}: no such folder; expected features made by `hrpro extract` or `hrpro import features`")
+        raise HrproError(
+            f"{folder}: no such folder; expected features made by `hrpro extract` or `hrpro import features`"
+        )
     paths = {path.stem: path for path in sorted(folder.glob("*.h5")) if not path.name.startswith(".")}
     if not paths:
-        raise HrproError(f"{folder}: no feature files (*.h5); make them with `hrpro extract` or `hrpro import features`")
+        raise HrproError(
+            f"{folder}: no feature files (*.h5); make them with `hrpro extract` or `hrpro import features`"
+        )
     return paths
 
 
@@ -156,7 +160,9 @@ def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]]) -> tuple[Snippe
             first = (path, header)
             continue
         if header.clock != first[1].clock:
-            problems.append(f"{path.name}: {_clock_text(header.clock)}, but {first[0].name} has {_clock_text(first[1].clock)}")
+            problems.append(
+                f"{path.name}: {_clock_text(header.clock)}, but {first[0].name} has {_clock_text(first[1].clock)}"
+            )
         if header.widths != first[1].widths:
             problems.append(f"{path.name}: widths {header.widths}, but {first[0].name} has {first[1].widths}")
     if first is None:
@@ -232,7 +238,9 @@ def _array_problems(streams: dict[str, np.ndarray]) -> list[str]:
             problems.append(f"{name}: empty, shape {list(array.shape)}")
         elif not np.isfinite(array).all():
             rows = np.flatnonzero(~np.isfinite(array).all(axis=1))
-            problems.append(f"{name}: NaN or infinite values in {len(rows)} of {len(array)} snippets, first at {rows[0]}")
+            problems.append(
+                f"{name}: NaN or infinite values in {len(rows)} of {len(array)} snippets, first at {rows[0]}"
+            )
     lengths = {name: len(array) for name, array in streams.items()}
     if not problems and len(set(lengths.values())) != 1:
         problems.append(f"streams of different lengths: {lengths}")
