@@ -1,0 +1,30 @@
+"""Fixtures that all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip with a reason, unless HRPRO_REQUIRE_ALL=1 says that this machine has everything."""
+    if os.environ.get("HRPRO_REQUIRE_ALL") == "1":
+        pytest.fail(f"HRPRO_REQUIRE_ALL=1, but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden values, annotations and real videos that stands beside a developer's checkout."""
+    if not SHARED.is_dir():
+        skip_or_fail("../shared (golden values, annotations, videos) is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _gpu_only_where_there_is_one(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
+        skip_or_fail("no CUDA GPU on this machine")
