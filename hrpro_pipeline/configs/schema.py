@@ -69,6 +69,9 @@ class SnippetSettings(Section):
     background_weight: Weight = Field(1.0, description="weight of the focal loss at background seeds")
     contrastive_weight: Weight = Field(1.0, description="weight of the prototype contrastive loss")
     temperature: float = Field(0.1, gt=0, description="temperature of the contrastive loss")
+    drop_last_snippet: bool = Field(
+        True, description="quirk of the published code: the contrastive loss leaves each video's last snippet out"
+    )
     momentum: Share = Field(0.999, description="momentum of the prototype memory")
     evaluate_every: Positive = Field(50, description="steps between evaluations and checkpoints")
 
