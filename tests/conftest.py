@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# The tests' networks are small: threads cost them more than they bring, most of all on a busy machine.
+torch.set_num_threads(1)
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from hrpro_pipeline.data.annotations import Point, VideoAnnotation, class_names
-from hrpro_pipeline.data.features import FeatureHeader, check_uniform, list_features, read_features, read_header
+from hrpro_pipeline.data.features import (
+    STREAMS,
+    FeatureHeader,
+    check_uniform,
+    list_features,
+    read_features,
+    read_header,
+)
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
@@ -55,6 +62,7 @@ def load_training_set(
     points: Sequence[Point],
     annotations: dict[str, VideoAnnotation],
     video_ids: Sequence[str] | None = None,
+    streams: Sequence[str] = STREAMS,
     points_name: str = "points",
 ) -> TrainingSet:
     """Join features and points, and check one against the other.
@@ -64,6 +72,7 @@ def load_training_set(
         points: labelled points; the videos that have points are the training videos, unless `video_ids` names them.
         annotations: may be empty; gives the frame rate of points in frames, durations and the class list.
             Its segments are not used.
+        streams: the streams to use, of those that the features have.
         points_name: the points file, for errors.
 
     Raises:
@@ -94,6 +103,8 @@ def load_training_set(
         except HrproError as error:
             problems.append(str(error))
     if headers:
+        if not set(streams) & {name for header in headers.values() for name in header.widths}:
+            problems.append(f"the features have no stream {' or '.join(streams)} (setting extract.streams)")
         try:
             check_uniform((paths[video_id], header) for video_id, header in headers.items())
         except HrproError as error:
@@ -101,8 +112,10 @@ def load_training_set(
     videos = []
     for video_id, header in headers.items():
         seconds = _point_seconds(by_video[video_id], header, annotations.get(video_id), problems)
+        if not set(streams) & set(header.widths):
+            continue
         try:
-            array = read_features(paths[video_id]).joined()
+            array = read_features(paths[video_id]).joined(streams)
         except HrproError as error:
             problems.append(str(error))
             continue
@@ -113,7 +126,14 @@ def load_training_set(
     if not videos:
         raise HrproError(f"{points_name}: no training videos")
     first = headers[videos[0].video_id]
-    return TrainingSet(tuple(videos), tuple(classes), first.clock, first.widths, first.settings, first.weights)
+    return TrainingSet(
+        videos=tuple(videos),
+        classes=tuple(classes),
+        clock=first.clock,
+        widths={name: width for name, width in first.widths.items() if name in streams},
+        extraction=first.settings,
+        weights={name: digest for name, digest in first.weights.items() if name in streams},
+    )
 
 
 def _training_video(

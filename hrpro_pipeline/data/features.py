@@ -6,7 +6,7 @@ that shaped the numbers), `weights` (digest by stream) and `record` (how it went
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,9 @@ class VideoFeatures:
     def video_id(self) -> str:
         return self.header.video_id
 
-    def joined(self) -> np.ndarray:
-        """All streams side by side, RGB first: float32 [T, D]."""
-        parts = [self.streams[name] for name in STREAMS if name in self.streams]
+    def joined(self, streams: Collection[str] = STREAMS) -> np.ndarray:
+        """The named streams that there are, side by side, RGB first: float32 [T, D]."""
+        parts = [self.streams[name] for name in STREAMS if name in self.streams and name in streams]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 

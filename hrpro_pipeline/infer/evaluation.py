@@ -8,6 +8,7 @@ import numpy as np
 
 from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.detections import Detection
+from hrpro_pipeline.infer.postprocess import outside_ambiguous
 
 AVERAGES = ((0.1, 0.5), (0.3, 0.7), (0.1, 0.7))
 
@@ -108,6 +109,19 @@ def evaluate(
         num_detections=sum(map(len, found.values())),
         num_left_out=left_out,
     )
+
+
+def drop_ambiguous(
+    detections: Mapping[str, Sequence[Detection]], ambiguous: Mapping[str, Sequence[tuple[float, float]]]
+) -> dict[str, Sequence[Detection]]:
+    """Leave out detections that overlap an ambiguous segment of their video (THUMOS14's protocol)."""
+    kept: dict[str, Sequence[Detection]] = dict(detections)
+    for video_id in detections.keys() & ambiguous.keys():
+        listed = detections[video_id]
+        bounds = np.array([(item.start, item.end, row, 0) for row, item in enumerate(listed)]).reshape(-1, 4)
+        rows = outside_ambiguous(bounds, ambiguous[video_id])[:, 2]
+        kept[video_id] = [listed[int(row)] for row in rows]
+    return kept
 
 
 def average_precision(detections: np.ndarray, segments: np.ndarray, tiou: np.ndarray) -> np.ndarray:

@@ -69,6 +69,7 @@ def train_step(
         scores = model(features[None])
         embedding, background = scores.embedding[0], scores.background[0]
         channels = torch.cat([scores.fused[0], background[:, None]], dim=1)  # [T, C + 1]
+        _require_finite(channels.sum(), video.video_id)  # binary cross-entropy breaks off on NaN without a name
         action_seeds, background_seeds = pseudo_labels(
             background.detach(), points, settings.action_threshold, settings.background_threshold
         )
@@ -93,13 +94,17 @@ def train_step(
             settings.contrastive_weight,
         )
         total = torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
-        if not bool(torch.isfinite(total)):
-            raise HrproError(f"{video.video_id}: the loss is {total.item()}; lower snippet.learning_rate")
+        _require_finite(total, video.video_id)
         (total / len(batch)).backward()
         update_prototypes(model.prototypes, embedding.detach(), action_seeds, settings.momentum)
         rows.append(torch.stack([*losses, total]).detach())
     optimizer.step()
     return dict(zip(LOSSES, torch.stack(rows, dim=1), strict=True))
+
+
+def _require_finite(value: Tensor, video_id: str) -> None:
+    if not bool(torch.isfinite(value)):
+        raise HrproError(f"{video_id}: scores or loss are not finite; lower snippet.learning_rate")
 
 
 def batch_order(step: int, num_videos: int, batch_size: int, seed: int) -> np.ndarray:

@@ -1,0 +1,376 @@
+"""The command line. Heavy imports happen inside the commands, so that `hrpro --help` is quick."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hrpro_pipeline import __version__
+from hrpro_pipeline.errors import HrproError
+
+if TYPE_CHECKING:
+    from hrpro_pipeline.infer.evaluation import Evaluation
+
+FolderOut = click.Path(file_okay=False, path_type=Path)
+FileOut = click.Path(dir_okay=False, path_type=Path)
+Existing = click.Path(exists=True, path_type=Path)
+ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
+ExistingFolder = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class _Group(click.Group):
+    """Turns expected errors into one line and exit code 1; `--debug` shows where they came from."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (HrproError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show where an error came from.")
+@click.version_option(__version__, prog_name="hrpro")
+def main(debug: bool) -> None:
+    """From raw, untrimmed videos and one labelled point per action to a trained temporal action detector.
+
+    \b
+    Example:
+      hrpro extract videos/ --out features/
+      hrpro train features/ --points points.csv --out runs/first
+      hrpro detect runs/first new_videos/ --out detections/
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+
+
+def _preset(command: Callable[..., None]) -> Callable[..., None]:
+    command = click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting over the preset's (repeatable)."
+    )(command)
+    return click.option(
+        "--preset", default="thumos14", show_default=True, help="thumos14, gtea, beoid, activitynet13 or demo."
+    )(command)
+
+
+_device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.option("--out", required=True, type=FolderOut, help="Folder for the features, one HDF5 file a video.")
+@_preset
+@click.option("--streams", metavar="rgb,flow", help="Streams to extract.  [default: those of the preset]")
+@click.option("--weights", default="kinetics", show_default=True, help="kinetics, random, or a folder of files.")
+@click.option("--flow", type=click.Choice(["auto", "torch", "opencv"]), default="auto", show_default=True)
+@click.option("--decoder", type=click.Choice(["auto", "decord", "pyav"]), default="auto", show_default=True)
+@_device
+@click.option("--overwrite", is_flag=True, help="Extract again what is there already.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["skip", "fail"]),
+    default="fail",
+    show_default=True,
+    help="Exit code when videos failed: 0 (skip) or 1 (fail). The other videos go on in both cases.",
+)
+def extract(
+    paths: tuple[Path, ...],
+    out: Path,
+    preset: str,
+    overrides: tuple[str, ...],
+    streams: str | None,
+    on_error: str,
+    **options: Any,
+) -> None:
+    """Extract TV-L1 + two-stream I3D features of videos (files and folders).
+
+    Running the same command again extracts what is missing or was made with other settings, and nothing else.
+
+    \b
+    Example:
+      hrpro extract videos/ --out features/
+    """
+    from hrpro_pipeline.api import extract_features
+
+    if streams is not None:
+        overrides = (*overrides, f"extract.streams=[{streams}]")
+    summary = extract_features(paths, out, preset=preset, overrides=overrides, **options)
+    click.echo(
+        f"{len(summary.done)} extracted, {len(summary.skipped)} there already, {len(summary.failed)} failed: {out}"
+    )
+    for failure in summary.failed:
+        click.echo(f"failed: {failure.video_id}: {failure.reason}", err=True)
+    if summary.failed and on_error == "fail":
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("features", type=ExistingFolder)
+@click.option("--points", required=True, type=ExistingFile, help="CSV: video_id, class and time (s) or point (frame).")
+@click.option("--annotations", type=ExistingFile, help="ActivityNet-style JSON: classes, frame rates, segments.")
+@click.option("--out", required=True, type=FolderOut, help="Folder for the run.")
+@click.option("--videos", type=ExistingFile, help="Training videos, one id a line.  [default: all with points]")
+@click.option("--evaluate-on", metavar="SUBSET", help="Evaluate on this subset of the annotations while training.")
+@click.option("--ambiguous", type=ExistingFile, help="Ambiguous segments for that evaluation (THUMOS14).")
+@_preset
+@click.option("--seed", default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
+@_device
+def train(features: Path, points: Path, out: Path, **options: Any) -> None:
+    """Train both stages of HR-Pro on cached features and one labelled point per action.
+
+    \b
+    Example:
+      hrpro train features/ --points points.csv --annotations gt.json --evaluate-on Test --out runs/first
+    """
+    from hrpro_pipeline.api import train_detector
+
+    model = train_detector(features, points, out, **options)
+    stages = "both stages" if model.instance is not None else "stage 1 alone"
+    click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, the last checkpoint")
+
+
+@main.command()
+@click.argument("model", type=Existing)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.option("--out", required=True, type=FolderOut, help="Folder for the detections, one JSON a video.")
+@click.option("--videos", type=ExistingFile, help="Detect in these videos alone, one id a line.")
+@click.option("--ambiguous", type=ExistingFile, help="Drop detections that overlap these segments (THUMOS14).")
+@click.option("--min-score", type=float, help="Keep detections with at least this score.")
+@click.option("--top", type=click.IntRange(min=1), help="Keep the best N detections of a video.")
+@click.option("--format", "style", type=click.Choice(["hrpro", "activitynet"]), default="hrpro", show_default=True)
+@click.option("--weights", default="auto", show_default=True, help="For raw videos: auto (as trained), or a folder.")
+@click.option("--decoder", type=click.Choice(["auto", "decord", "pyav"]), default="auto", show_default=True)
+@click.option("--on-error", type=click.Choice(["skip", "fail"]), default="fail", show_default=True)
+@_device
+def detect(model: Path, paths: tuple[Path, ...], out: Path, on_error: str, **options: Any) -> None:
+    """Detect actions in raw videos, folders of them, or FEATURES. No ground truth is needed.
+
+    MODEL is a RUN folder or a model.pt.
+
+    \b
+    Example:
+      hrpro detect runs/first new_videos/ --out detections/
+    """
+    from hrpro_pipeline.infer.folder import detect_folder
+
+    done, failed = detect_folder(model, paths, out, **options)
+    click.echo(f"{len(done)} videos detected, {len(failed)} failed: {out}")
+    for video_id, reason in failed.items():
+        click.echo(f"failed: {video_id}: {reason}", err=True)
+    if failed and on_error == "fail":
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("detections", type=Existing)
+@click.option("--annotations", required=True, type=ExistingFile, help="ActivityNet-style JSON with segments.")
+@click.option("--subset", help="Evaluate on this subset.  [default: all annotated videos]")
+@click.option("--tiou", metavar="FIRST:LAST:STEP", help="tIoU thresholds.  [default: those of the preset]")
+@click.option("--exclude", multiple=True, metavar="VIDEO", help="Leave a video out (repeatable).")
+@click.option("--ambiguous", type=ExistingFile, help="Drop detections that overlap these segments (THUMOS14).")
+@click.option("--preset", help="Take tIoU thresholds and excluded videos from this preset.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def evaluate(
+    detections: Path,
+    annotations: Path,
+    subset: str | None,
+    tiou: str | None,
+    exclude: tuple[str, ...],
+    ambiguous: Path | None,
+    preset: str | None,
+    as_json: bool,
+) -> None:
+    """ActivityNet-style mean average precision of detections.
+
+    \b
+    Example:
+      hrpro evaluate detections/ --annotations gt.json --subset Test --tiou 0.1:0.7:0.1
+    """
+    from hrpro_pipeline.api import evaluate_detections
+    from hrpro_pipeline.configs.load import load_settings
+
+    chosen = load_settings(preset or "thumos14").evaluate
+    result = evaluate_detections(
+        detections,
+        annotations,
+        subset=subset,
+        tiou=_thresholds(tiou) if tiou else chosen.tiou,
+        exclude=(*exclude, *(chosen.exclude if preset else ())),
+        ambiguous=ambiguous,
+    )
+    if as_json:
+        click.echo(json.dumps(result.as_json()))
+    else:
+        click.echo(_table(result))
+
+
+@main.command()
+@click.argument("detections", type=Existing)
+@click.option("--out", required=True, type=FileOut, help="The HTML file to write.")
+@click.option("--annotations", type=ExistingFile, help="Ground truth to show and to evaluate against.")
+@click.option("--points", type=ExistingFile, help="Labelled points to show.")
+@click.option("--subset", help="Evaluate on this subset of the annotations.")
+@click.option("--min-score", type=float, default=0.0, show_default=True)
+def report(
+    detections: Path, out: Path, annotations: Path | None, points: Path | None, subset: str | None, min_score: float
+) -> None:
+    """Show detections on one self-contained HTML page.
+
+    \b
+    Example:
+      hrpro report detections/ --annotations gt.json --out report.html
+    """
+    from hrpro_pipeline.api import evaluate_detections
+    from hrpro_pipeline.data.annotations import read_annotations, read_points
+    from hrpro_pipeline.data.detections import read_detections
+    from hrpro_pipeline.infer.report import write_report
+
+    write_report(
+        out,
+        read_detections(detections),
+        truth=read_annotations(annotations) if annotations else None,
+        points=read_points(points) if points else (),
+        evaluation=evaluate_detections(detections, annotations, subset=subset) if annotations else None,
+        min_score=min_score,
+    )
+    click.echo(f"{out}: open it in a browser")
+
+
+@main.group("import")
+def import_group() -> None:
+    """Take over published features and checkpoints."""
+
+
+@import_group.command("features")
+@click.argument("archive", type=ExistingFolder)
+@click.option("--out", required=True, type=FolderOut, help="FEATURES folder to write.")
+@_preset
+def import_features(archive: Path, out: Path, preset: str, overrides: tuple[str, ...]) -> None:
+    """Import a published feature archive: features/{train,test}/VIDEO.npy beside gt_full.json.
+
+    The arrays do not say which clock they were made with: it is the preset's.
+
+    \b
+    Example:
+      hrpro import features dataset/THUMOS14 --out features/
+    """
+    from hrpro_pipeline.configs.load import load_settings
+    from hrpro_pipeline.data.archive import import_archive
+    from hrpro_pipeline.data.snippets import SnippetClock
+
+    settings = load_settings(preset, overrides).extract
+    clock = SnippetClock(settings.fps, settings.snippet_frames, settings.stride)
+    click.echo(f"{len(import_archive(archive, out, clock))} videos imported: {out}")
+
+
+@import_group.command("checkpoint")
+@click.argument("stage1", type=ExistingFile)
+@click.argument("stage2", type=ExistingFile, required=False)
+@click.option("--classes", required=True, type=ExistingFile, help="Class names in the model's order, one a line.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder, or file ending in .pt, to write.")
+@_preset
+def import_checkpoint(
+    stage1: Path, stage2: Path | None, classes: Path, out: Path, preset: str, overrides: tuple[str, ...]
+) -> None:
+    """Import state dicts that the published HR-Pro code saved.
+
+    \b
+    Example:
+      hrpro import checkpoint model1_seed_0.pkl model2_seed_0.pkl --classes classes.txt --out runs/published
+    """
+    from hrpro_pipeline.configs.load import load_settings
+    from hrpro_pipeline.data.files import read_text
+    from hrpro_pipeline.models import checkpoint
+
+    names = [line.strip() for line in read_text(classes, "class names, one a line").splitlines() if line.strip()]
+    model = checkpoint.import_checkpoint(stage1, stage2, names, load_settings(preset, overrides))
+    path = out if out.suffix == ".pt" else out / checkpoint.FILE_NAME
+    checkpoint.save_model(path, model)
+    stages = "both stages" if stage2 else "stage 1"
+    click.echo(f"{path}: {stages}, {len(names)} classes, features {sum(model.widths.values())} wide")
+
+
+@main.command()
+@click.argument("path", type=Existing)
+def info(path: Path) -> None:
+    """Say what a FEATURES folder, a feature file, a RUN or a model.pt holds.
+
+    \b
+    Example:
+      hrpro info features/
+    """
+    from hrpro_pipeline.info import describe
+
+    for line in describe(path):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("action", type=click.Choice(["list", "download", "verify"]), default="list")
+def weights(action: str) -> None:
+    """List, download or verify the Kinetics weights of the feature networks.
+
+    \b
+    Example:
+      hrpro weights download
+    """
+    from hrpro_pipeline.extract import weights as entries
+
+    rows = {"list": entries.list_all, "download": entries.download_all, "verify": entries.verify_all}[action]()
+    for row in rows:
+        click.echo(row.text)
+    if not all(row.ok for row in rows):
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--out", default=Path("demo-out"), show_default=True, type=FolderOut, help="Folder for everything.")
+@click.option("--seed", default=0, show_default=True)
+def demo(out: Path, seed: int) -> None:
+    """Run the whole chain on made videos: render, extract, train, detect, evaluate, report. Takes minutes.
+
+    \b
+    Example:
+      hrpro demo --out demo-out
+    """
+    from hrpro_pipeline.demo import run_demo
+
+    run_demo(out, seed, click.echo)
+
+
+def _thresholds(text: str) -> tuple[float, ...]:
+    """`first:last:step` -> thresholds, both ends included."""
+    try:
+        first, last, step = (float(part) for part in text.split(":"))
+        count = round((last - first) / step) + 1
+    except (ValueError, ZeroDivisionError):
+        raise click.BadParameter(
+            f"{text!r}; expected first:last:step, such as 0.1:0.7:0.1", param_hint="--tiou"
+        ) from None
+    found = tuple(round(first + index * step, 10) for index in range(count))
+    if not found or not all(0 < threshold <= 1 for threshold in found):
+        raise click.BadParameter(f"{text!r}; thresholds lie between 0 and 1", param_hint="--tiou")
+    return found
+
+
+def _table(result: "Evaluation") -> str:
+    lines = [
+        f"{result.num_videos} videos, {result.num_segments} segments, {result.num_detections} detections"
+        + (f"; {result.num_left_out} detections of other videos or classes left out" if result.num_left_out else ""),
+        "tIoU  " + "  ".join(f"{threshold:5.2f}" for threshold in result.tiou) + "  average",
+        "mAP   "
+        + "  ".join(f"{100 * value:5.1f}" for value in result.mean_average_precision)
+        + f"  {100 * result.average:7.1f}",
+    ]
+    lines += [f"average mAP {name}: {100 * value:.1f}" for name, value in result.averages.items()]
+    return "\n".join(lines)

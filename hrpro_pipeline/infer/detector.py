@@ -1,0 +1,125 @@
+"""Detection: features of a video in, scored segments out. No ground truth is needed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrpro_pipeline.data.detections import Detection
+from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
+from hrpro_pipeline.models.candidates import find_candidates
+from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
+from hrpro_pipeline.models.device import resolve_device
+from hrpro_pipeline.models.instance import InstanceModel
+
+# Proposals scored at once: bounds the memory of a long video's RoI features (12 x D floats each).
+_CHUNK = 1024
+# Extraction settings that features and model must share; the clock is compared by itself.
+_SHAPING = {"resize", "crop", "backbone", "flow_clamp"}
+
+Ambiguous = Sequence[tuple[float, float]]
+
+
+def detect_actions(model: TrainedModel, features: Tensor, ambiguous: Ambiguous = ()) -> np.ndarray:
+    """Detect actions in one video.
+
+    Each candidate gives two detections: its own bounds scored OIC + completeness, and the refined bounds scored OIC +
+    their completeness. With stage 1 alone it gives one, scored OIC.
+
+    Args:
+        model: networks in eval mode.
+        features: [T, D] on the model's device.
+        ambiguous: segments in seconds; detections that overlap one are dropped (THUMOS14's protocol).
+
+    Returns:
+        [M, 4] rows of start and end in seconds, class, score; best first.
+    """
+    found = find_candidates(model.snippet, features, model.settings).proposals
+    scored = found if model.instance is None else _with_instances(model.instance, features, found)
+    detections = scored.copy()
+    detections[:, :2] = model.clock.to_seconds(scored[:, :2])
+    detect = model.settings.detect
+    kept = classwise_soft_nms(detections, detect.nms_sigma, detect.nms_added_seconds)
+    return outside_ambiguous(kept, ambiguous)
+
+
+@torch.inference_mode()
+def _with_instances(instance: InstanceModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
+    """Candidates [M, 4] -> [2 M, 4]: their own bounds, then the refined ones, with the scores of stage 2 added."""
+    own, refined = candidates.copy(), candidates.copy()
+    bounds = torch.from_numpy(candidates[:, :2].astype(np.float32)).to(features.device)
+    for first in range(0, len(bounds), _CHUNK):
+        rows = slice(first, first + _CHUNK)
+        scores = instance(features, bounds[rows])
+        again = instance(features, scores.refined)
+        own[rows, 3] += scores.completeness.float().cpu().numpy()
+        refined[rows, :2] = scores.refined.float().cpu().numpy()
+        refined[rows, 3] += again.completeness.float().cpu().numpy()
+    return np.concatenate([own, refined])
+
+
+class Detector:
+    """A trained model that takes videos or features.
+
+    >>> detector = Detector.load("runs/thumos14")  # doctest: +SKIP
+    >>> for detection in detector("video.mp4"):  # doctest: +SKIP
+    ...     detection.label, detection.score, detection.start, detection.end
+    """
+
+    def __init__(self, model: TrainedModel, device: torch.device | str = "auto") -> None:
+        self.device = resolve_device(device) if isinstance(device, str) else device
+        self.model = model.to(self.device)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> "Detector":
+        """Load a RUN folder or a `model.pt`."""
+        return cls(load_model(Path(path)), device)
+
+    def __call__(self, video: str | Path, weights: str = "auto") -> list[Detection]:
+        """Detect the actions of a video file, best first. Raises HrproError where it cannot be decoded."""
+        from hrpro_pipeline.infer.raw import features_of_videos
+
+        _, features = next(features_of_videos(self.model, [Path(video)], weights=weights, device=str(self.device)))
+        if isinstance(features, HrproError):
+            raise features
+        return self.detect(features)
+
+    def detect(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> list[Detection]:
+        """Detect the actions in features, best first. Raises HrproError where they do not fit the model."""
+        check_features(self.model, features.header)
+        joined = torch.from_numpy(features.joined(tuple(self.model.widths))).to(self.device)
+        return [
+            Detection(self.model.classes[int(label)], float(score), float(start), float(end))
+            for start, end, label, score in detect_actions(self.model, joined, ambiguous)
+        ]
+
+
+def check_features(model: TrainedModel, header: FeatureHeader) -> None:
+    """Raise HrproError unless the features are what the model was trained on: clock, streams, widths, weights."""
+    problems = []
+    if header.clock != model.clock:
+        problems.append(f"clock {_clock(header)}, expected {_clock(model)}")
+    for stream, width in model.widths.items():
+        expected, found = model.weights.get(stream), header.weights.get(stream)
+        if stream not in header.widths:
+            problems.append(f"no {stream} stream, which the model needs")
+        elif header.widths[stream] != width:
+            problems.append(f"{stream} is {header.widths[stream]} wide, expected {width}")
+        elif expected and found and expected != found:
+            problems.append(f"{stream} was made with weights {found}, expected {expected}")
+    for name in _SHAPING & model.extraction.keys() & header.settings.keys():
+        if header.settings[name] != model.extraction[name]:
+            problems.append(f"{name} {header.settings[name]}, expected {model.extraction[name]}")
+    if problems:
+        raise HrproError(
+            f"{header.video_id}: features do not fit the model: {'; '.join(problems)}; "
+            "extract them with the settings that the model was trained with"
+        )
+
+
+def _clock(owner: FeatureHeader | TrainedModel) -> str:
+    return f"{owner.clock.fps:g} fps / {owner.clock.snippet_frames} frames / stride {owner.clock.stride}"

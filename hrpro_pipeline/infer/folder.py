@@ -1,0 +1,127 @@
+"""Detection over many videos or feature files, one result written as each is done."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hrpro_pipeline.data.annotations import read_ambiguous, read_ids
+from hrpro_pipeline.data.detections import (
+    ACTIVITYNET_NAME,
+    Detection,
+    VideoDetections,
+    write_activitynet,
+    write_detections,
+)
+from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
+from hrpro_pipeline.data.files import sha256
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.infer.detector import Detector
+from hrpro_pipeline.infer.raw import features_of_videos
+from hrpro_pipeline.models.checkpoint import FILE_NAME
+from hrpro_pipeline.progress import progress_bar
+
+
+def detect_folder(
+    model: Path,
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    videos: Path | None = None,
+    ambiguous: Path | None = None,
+    min_score: float | None = None,
+    top: int | None = None,
+    style: str = "hrpro",
+    weights: str = "auto",
+    decoder: str = "auto",
+    device: str = "auto",
+) -> tuple[list[str], dict[str, str]]:
+    """Detect in videos, folders of videos, feature files or FEATURES folders, and write a JSON for each.
+
+    Args:
+        videos: file of the only ids to detect in.
+        min_score, top: keep detections with at least this score; the best so many of a video.
+        style: `hrpro`, one JSON a video; `activitynet`, one `detections.json` for all.
+
+    Returns:
+        Ids of the videos that were done, and why others failed.
+
+    Raises:
+        HrproError: the model or a path is unusable, or a wanted video is not there.
+    """
+    detector = Detector.load(model, device)
+    wanted = read_ids(videos) if videos is not None else None
+    segments = read_ambiguous(ambiguous) if ambiguous is not None else {}
+    name = _model_name(model)
+    done: list[VideoDetections] = []
+    failed: dict[str, str] = {}
+    total, items = _features(detector, paths, wanted, weights, decoder, device)
+    with progress_bar() as bar:
+        task = bar.add_task("detecting", total=total, note="")
+        for video_id, features in items:
+            bar.update(task, advance=1, note=video_id)
+            try:
+                if isinstance(features, HrproError):
+                    raise features
+                found = _cut(detector.detect(features, segments.get(video_id, ())), min_score, top)
+            except HrproError as error:
+                failed[video_id] = str(error)
+                continue
+            header = features.header
+            source = str(header.source.get("name", f"{video_id}.h5"))
+            result = VideoDetections(video_id, tuple(found), header.duration_seconds, source, name)
+            done.append(result)
+            if style == "hrpro":
+                write_detections(out, result)
+    if style == "activitynet":
+        write_activitynet(out / ACTIVITYNET_NAME, done)
+    return [result.video_id for result in done], failed
+
+
+def _cut(detections: list[Detection], min_score: float | None, top: int | None) -> list[Detection]:
+    kept = [item for item in detections if min_score is None or item.score >= min_score]
+    return kept[:top]
+
+
+def _model_name(model: Path) -> str:
+    """The run's name and a digest, so that a result says which model made it without telling a path."""
+    file = model / FILE_NAME if model.is_dir() else model
+    return f"{file.resolve().parent.name}/{file.name} sha256:{sha256(file)[:12]}"
+
+
+def _features(
+    detector: Detector,
+    paths: Sequence[Path],
+    wanted: list[str] | None,
+    weights: str,
+    decoder: str,
+    device: str,
+) -> tuple[int, Iterator[tuple[str, VideoFeatures | HrproError]]]:
+    """How many videos there are, and their features or what is wrong with them, one at a time."""
+    stored: dict[str, Path] = {}
+    raw: list[Path] = []
+    for path in paths:
+        if path.suffix == ".h5" and path.is_file():
+            stored[path.stem] = path
+        elif path.is_dir() and any(path.glob("*.h5")):
+            stored |= list_features(path)
+        else:
+            raw.append(path)
+    videos = find_videos(raw) if raw else {}
+    if both := sorted(stored.keys() & videos.keys()):
+        raise HrproError(f"{both[0]}: given both as video and as features; give one of them")
+    if wanted is not None:
+        if missing := [video_id for video_id in wanted if video_id not in stored and video_id not in videos]:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise HrproError(f"--videos names {', '.join(missing[:3])}{more}, not in the given paths")
+        stored = {video_id: stored[video_id] for video_id in wanted if video_id in stored}
+        videos = {video_id: videos[video_id] for video_id in wanted if video_id in videos}
+
+    def each() -> Iterator[tuple[str, VideoFeatures | HrproError]]:
+        for video_id, path in stored.items():
+            try:
+                yield video_id, read_features(path)
+            except HrproError as error:
+                yield video_id, error
+        if videos:
+            yield from features_of_videos(detector.model, videos, weights=weights, decoder=decoder, device=device)
+
+    return len(stored) + len(videos), each()

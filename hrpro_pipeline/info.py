@@ -1,0 +1,71 @@
+"""What a folder or file of ours holds, in lines of text."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from hrpro_pipeline.data.features import FeatureHeader, list_features, read_header
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.models.checkpoint import FILE_NAME, load_model
+
+
+def describe(path: Path) -> Iterator[str]:
+    """Lines about a FEATURES folder, a feature file, a RUN or a model.pt. Raises HrproError for anything else."""
+    if path.suffix == ".h5":
+        yield from _feature_file(read_header(path))
+    elif path.is_dir() and not (path / FILE_NAME).exists() and any(path.glob("*.h5")):
+        yield from _feature_folder(path)
+    elif path.suffix == ".pt" or (path / FILE_NAME).exists():
+        yield from _model(path)
+    else:
+        raise HrproError(f"{path}: neither features (*.h5) nor a model ({FILE_NAME})")
+
+
+def _feature_file(header: FeatureHeader) -> Iterator[str]:
+    clock = header.clock
+    first, last = clock.window_seconds(0), clock.window_seconds(header.num_snippets - 1)
+    yield f"video {header.video_id}: {header.duration_seconds:.2f} s, {header.num_frames} frames at {clock.fps:g} fps"
+    yield (
+        f"snippets: {header.num_snippets} of {clock.snippet_frames} frames every {clock.stride}; "
+        f"the first covers {first[0]:.2f}-{first[1]:.2f} s, the last {last[0]:.2f}-{last[1]:.2f} s"
+    )
+    yield from _shared(header)
+    for name in ("source", "record"):
+        if content := getattr(header, name):
+            yield f"{name}: {json.dumps(content, sort_keys=True)}"
+
+
+def _feature_folder(path: Path) -> Iterator[str]:
+    headers = [read_header(file) for file in list_features(path).values()]
+    snippets = sum(header.num_snippets for header in headers)
+    hours = sum(header.duration_seconds for header in headers) / 3600
+    yield f"features of {len(headers)} videos: {hours:.2f} hours, {snippets} snippets"
+    kinds = {json.dumps([header.settings, header.weights], sort_keys=True): header for header in headers}
+    if len(kinds) > 1:
+        yield f"made with {len(kinds)} different settings; of the first:"
+    yield from _shared(next(iter(kinds.values())))
+
+
+def _shared(header: FeatureHeader) -> Iterator[str]:
+    yield "streams: " + ", ".join(f"{name} {width}" for name, width in header.widths.items())
+    for name, digest in header.weights.items():
+        yield f"weights of {name}: {digest}"
+    yield f"settings: {json.dumps(header.settings, sort_keys=True)}"
+
+
+def _model(path: Path) -> Iterator[str]:
+    model = load_model(path)
+    parameters = sum(value.numel() for value in model.snippet.parameters())
+    yield f"model: stage 1, {parameters / 1e6:.1f} M parameters"
+    if model.instance is not None:
+        yield f"stage 2: {sum(value.numel() for value in model.instance.parameters()) / 1e6:.1f} M parameters"
+    else:
+        yield "stage 2: none"
+    yield f"classes ({len(model.classes)}): {', '.join(model.classes)}"
+    clock = model.clock
+    yield f"snippets: {clock.snippet_frames} frames at {clock.fps:g} fps every {clock.stride}"
+    yield "streams: " + ", ".join(f"{name} {width}" for name, width in model.widths.items())
+    for name, digest in model.weights.items():
+        yield f"weights of {name}: {digest}"
+    yield f"notes: {json.dumps(model.notes, sort_keys=True)}"
+    yield f"settings: {json.dumps(model.settings.model_dump(mode='json'), sort_keys=True)}"
