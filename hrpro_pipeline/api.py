@@ -1,6 +1,6 @@
 """The Python interface, and what the command line is made of: extract, train, detect, evaluate."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hrpro_pipeline.data.annotations import (
     read_points,
 )
 from hrpro_pipeline.data.dataset import TrainingSet, load_training_set
-from hrpro_pipeline.data.detections import read_detections
+from hrpro_pipeline.data.detections import Detection, read_detections
 from hrpro_pipeline.data.features import list_features, read_features
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.job import ExtractionSummary, extract_folder
@@ -127,7 +127,8 @@ def evaluate_detections(
     truth = read_annotations(Path(annotations))
     if subset is not None:
         truth = in_subset(truth, subset)
-    found = {video_id: video.detections for video_id, video in read_detections(Path(detections)).items()}
+    read = read_detections(Path(detections))
+    found: Mapping[str, Sequence[Detection]] = {video_id: video.detections for video_id, video in read.items()}
     if ambiguous is not None:
         found = drop_ambiguous(found, read_ambiguous(Path(ambiguous)))
     try:

@@ -142,7 +142,9 @@ def train(features: Path, points: Path, out: Path, **options: Any) -> None:
 @main.command()
 @click.argument("model", type=Existing)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
-@click.option("--out", required=True, type=FolderOut, help="Folder for the detections, one JSON a video.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the detections."
+)
 @click.option("--videos", type=ExistingFile, help="Detect in these videos alone, one id a line.")
 @click.option("--ambiguous", type=ExistingFile, help="Drop detections that overlap these segments (THUMOS14).")
 @click.option("--min-score", type=float, help="Keep detections with at least this score.")

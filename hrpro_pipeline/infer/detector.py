@@ -9,8 +9,10 @@ from torch import Tensor
 
 from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
+from hrpro_pipeline.data.files import safe_id
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
+from hrpro_pipeline.infer.raw import features_of_videos
 from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import resolve_device
@@ -80,10 +82,17 @@ class Detector:
         return cls(load_model(Path(path)), device)
 
     def __call__(self, video: str | Path, weights: str = "auto") -> list[Detection]:
-        """Detect the actions of a video file, best first. Raises HrproError where it cannot be decoded."""
-        from hrpro_pipeline.infer.raw import features_of_videos
+        """Detect the actions of a video file, best first.
 
-        _, features = next(features_of_videos(self.model, [Path(video)], weights=weights, device=str(self.device)))
+        Args:
+            weights: `auto` for what the model's features were made with, or a folder of weight files.
+
+        Raises:
+            HrproError: the video cannot be decoded, or the weights are not there.
+        """
+        path = Path(video)
+        one = {safe_id(path.stem): path}
+        _, features = next(features_of_videos(self.model, one, weights=weights, device=str(self.device)))
         if isinstance(features, HrproError):
             raise features
         return self.detect(features)

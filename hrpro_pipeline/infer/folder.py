@@ -14,6 +14,7 @@ from hrpro_pipeline.data.detections import (
 from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.video import find_videos
 from hrpro_pipeline.infer.detector import Detector
 from hrpro_pipeline.infer.raw import features_of_videos
 from hrpro_pipeline.models.checkpoint import FILE_NAME
@@ -39,7 +40,8 @@ def detect_folder(
     Args:
         videos: file of the only ids to detect in.
         min_score, top: keep detections with at least this score; the best so many of a video.
-        style: `hrpro`, one JSON a video; `activitynet`, one `detections.json` for all.
+        style: `hrpro`, one JSON a video; `activitynet`, one for all: `out` itself if it ends in .json, else
+            `detections.json` in it.
 
     Returns:
         Ids of the videos that were done, and why others failed.
@@ -72,7 +74,7 @@ def detect_folder(
             if style == "hrpro":
                 write_detections(out, result)
     if style == "activitynet":
-        write_activitynet(out / ACTIVITYNET_NAME, done)
+        write_activitynet(out if out.suffix == ".json" else out / ACTIVITYNET_NAME, done)
     return [result.video_id for result in done], failed
 
 

@@ -41,6 +41,7 @@ def initialise_prototypes(model: SnippetModel, videos: Sequence[TrainingTensors]
     for video in videos:
         points = video.points.to(total.device)
         embedding = model(video.features[None].to(total.device)).embedding[0]
+        _require_finite(embedding.sum(), video.video_id)
         total += points.T @ embedding
         count += points.sum(dim=0)[:, None]
     model.prototypes.copy_(total / count.clamp(min=1))
@@ -104,7 +105,9 @@ def train_step(
 
 def _require_finite(value: Tensor, video_id: str) -> None:
     if not bool(torch.isfinite(value)):
-        raise HrproError(f"{video_id}: scores or loss are not finite; lower snippet.learning_rate")
+        raise HrproError(
+            f"{video_id}: scores or loss are not finite; lower snippet.learning_rate"
+        )
 
 
 def batch_order(step: int, num_videos: int, batch_size: int, seed: int) -> np.ndarray:

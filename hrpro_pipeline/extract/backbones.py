@@ -1,0 +1,95 @@
+"""The network of each stream with its preprocessing: I3D, or one of pytorchvideo's for RGB."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hrpro_pipeline.configs.schema import ExtractSettings
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.i3d import FEATURE_DIM, load_i3d, random_i3d
+from hrpro_pipeline.extract.preprocess import scaled
+from hrpro_pipeline.extract.weights import RANDOM_SEED, Weights, load_weights
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network in eval mode with what its input needs.
+
+    Attributes:
+        module: clips [B, channels, t, H, W], scaled -> features [B, D] or [B, t', D].
+        mean, deviation: input is (levels / 255 - mean) / deviation.
+        width: D.
+        digest: of the weights, as stored in feature files.
+    """
+
+    module: nn.Module
+    mean: float
+    deviation: float
+    width: int
+    digest: str
+
+    def features(self, levels: Tensor) -> Tensor:
+        """uint8 clips [B, channels, t, H, W] on the module's device -> float32 [B, D]; more steps are averaged."""
+        output = self.module(scaled(levels, self.mean, self.deviation))
+        return output.mean(dim=1) if output.ndim == 3 else output
+
+
+class PooledTrunk(nn.Module):
+    """A pytorchvideo network without its head: the last stage averaged over time and space, [B, D]."""
+
+    def __init__(self, blocks: nn.ModuleList) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def forward(self, clips: Tensor) -> Tensor:
+        x = clips
+        for block in list(self.blocks)[:-1]:  # the last one is the classifier
+            x = block(x)
+        return x.mean(dim=(2, 3, 4))
+
+
+def load_backbone(stream: str, backbone: str, source: str, device: torch.device) -> Backbone:
+    """The network of one stream.
+
+    Args:
+        backbone: of the RGB stream, as in the settings; the flow network is always I3D.
+        source: "kinetics", "random" or a folder.
+
+    Raises:
+        HrproError: weights that cannot be had or do not fit the network.
+    """
+    weights = load_weights(source, stream, backbone)
+    try:
+        if stream == "flow" or backbone == "i3d":
+            state = weights.state
+            module: nn.Module = random_i3d(stream, RANDOM_SEED) if state is None else load_i3d(state, stream)
+            return Backbone(module.to(device), 0.5, 0.5, FEATURE_DIM, weights.digest)
+        trunk, width = _pytorchvideo(backbone, weights)
+    except ValueError as error:
+        raise HrproError(f"weights {source}: {error}") from None
+    return Backbone(trunk.to(device), 0.45, 0.225, width, weights.digest)
+
+
+def load_backbones(settings: ExtractSettings, source: str, device: torch.device) -> dict[str, Backbone]:
+    """The networks of the streams asked for, and no others."""
+    return {stream: load_backbone(stream, settings.backbone, source, device) for stream in settings.streams}
+
+
+def _pytorchvideo(backbone: str, weights: Weights) -> tuple[PooledTrunk, int]:
+    from pytorchvideo.models import hub  # slow to import
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        network = getattr(hub, backbone)(pretrained=False)
+    if weights.state is not None:
+        given, expected = set(weights.state), set(network.state_dict())
+        if given != expected:
+            missing, unexpected = sorted(expected - given)[:3], sorted(given - expected)[:3]
+            raise ValueError(f"not weights of {backbone}: missing {missing}, unexpected {unexpected}")
+        try:
+            network.load_state_dict(weights.state)
+        except RuntimeError as error:
+            raise ValueError(f"not weights of {backbone}: {' '.join(str(error).split())[:200]}") from None
+    trunk = PooledTrunk(network.blocks).eval()
+    return trunk, {"i3d_r50": 2048, "slow_r50": 2048, "x3d_m": 192}[backbone]

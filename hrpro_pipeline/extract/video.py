@@ -1,0 +1,396 @@
+"""Videos as frames with timestamps, and one constant-rate clock over them whatever the decoder."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+import numpy as np
+
+from hrpro_pipeline.data.files import safe_id
+from hrpro_pipeline.errors import HrproError
+
+SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
+DECODERS = ("auto", "decord", "pyav")
+
+# Containers that hold their own data. Play lists (hls, concat, dash) would read other files or the network.
+_FORMATS = "mov,mp4,m4a,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v,gif,3gp,mj2,ivf,nut,mxf"
+_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+
+# decord is known to hang at the end of some files: a chunk that takes longer is given to PyAV.
+_DECORD_SECONDS = 120.0
+_DECORD_CHUNK_BYTES = 64 << 20
+_DECORD_CHUNK_FRAMES = 32
+
+# Frames over which timestamps must agree before frames count as missing.
+_LOOKAHEAD = 8
+
+Timed = tuple[float, np.ndarray]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container says, without decoding.
+
+    Attributes:
+        timestamps: presentation times in seconds, float64 [num_packets], sorted, the first at 0.
+        start_seconds: the container's time of the first frame.
+        last_frame_seconds: how long the last frame is shown.
+        tolerance_seconds: half a tick of the container's clock: by so much its timestamps are rounded.
+        fps: frames a second on average.
+        width, height: in pixels, before rotation.
+        rotation: degrees counter-clockwise by which frames are turned for display; a multiple of 90.
+    """
+
+    path: Path
+    timestamps: np.ndarray = field(repr=False)
+    start_seconds: float
+    last_frame_seconds: float
+    tolerance_seconds: float
+    width: int
+    height: int
+    rotation: int
+    codec: str
+
+    @property
+    def num_packets(self) -> int:
+        return len(self.timestamps)
+
+    @property
+    def duration_seconds(self) -> float:
+        return float(self.timestamps[-1]) + self.last_frame_seconds
+
+    @property
+    def fps(self) -> float:
+        return self.num_packets / self.duration_seconds
+
+
+@dataclass
+class Decoding:
+    """Frames of one video in presentation order, to be iterated once, and how they came about.
+
+    Attributes:
+        decoder: "decord" or "pyav": the one in use; may change while iterating.
+        fallback_reason: why PyAV took over from decord; None if it did not.
+        num_decoded: frames given so far.
+    """
+
+    info: VideoInfo
+    decoder: str
+    fallback_reason: str | None = None
+    num_decoded: int = 0
+    _reader: Any = field(default=None, repr=False)
+
+    def __iter__(self) -> Iterator[Timed]:
+        if self.decoder == "decord":
+            yield from self._from_decord()
+        if self.decoder == "pyav":
+            yield from self._from_pyav(skip=self.num_decoded)
+
+    def _from_decord(self) -> Iterator[Timed]:
+        """Frames until the end or until decord fails; in the latter case PyAV is made the decoder."""
+        info, reader = self.info, self._reader
+        self._reader = None
+        step = max(1, min(_DECORD_CHUNK_FRAMES, _DECORD_CHUNK_BYTES // (info.width * info.height * 3)))
+        for start in range(0, info.num_packets, step):
+            wanted = range(start, min(start + step, info.num_packets))
+            try:
+                batch = _with_deadline(partial(_read_batch, reader, wanted))
+                if len(batch) != len(wanted):
+                    raise RuntimeError(f"{len(batch)} frames instead of {len(wanted)}")
+            except Exception as error:  # noqa: BLE001  decord raises many types; PyAV judges the video
+                self.decoder = "pyav"
+                self.fallback_reason = f"decord failed after {self.num_decoded} frames: {_one_line(error)}"
+                return
+            for index, frame in zip(wanted, batch, strict=True):
+                self.num_decoded += 1
+                yield float(info.timestamps[index]), frame
+
+    def _from_pyav(self, skip: int) -> Iterator[Timed]:
+        """Frames from number `skip` on."""
+        info = self.info
+        count = 0
+
+        def counted(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+            nonlocal count
+            for count, frame in enumerate(frames, 1):  # noqa: B007  read by the caller
+                yield frame
+
+        try:
+            with av.open(str(info.path), options=_OPEN_OPTIONS) as container:
+                stream = container.streams.video[0]
+                for index, frame in _with_indices(counted(container.decode(stream)), info):
+                    if index >= skip:
+                        self.num_decoded += 1
+                        image = np.rot90(frame.to_ndarray(format="rgb24"), info.rotation // 90)
+                        yield float(info.timestamps[index]), np.ascontiguousarray(image)
+        except (av.FFmpegError, OSError) as error:
+            raise self._stopped(count, _one_line(error)) from None
+        if info.num_packets - count > max(2, 0.05 * info.num_packets):
+            raise self._stopped(count, "the other frames cannot be decoded")
+
+    def _stopped(self, count: int, reason: str) -> HrproError:
+        info = self.info
+        seconds = float(info.timestamps[min(count, info.num_packets - 1)])
+        done = f"{count} of {info.num_packets} frames ({seconds:.1f} s)"
+        return HrproError(f"{info.path.name}: decoding stopped after {done}: {reason}; re-encode or remove it")
+
+
+def probe(path: Path) -> VideoInfo:
+    """Read a video's timestamps from its container.
+
+    Raises:
+        HrproError: no such file, empty, not a media file, without a video stream or without frames.
+    """
+    path = _local_file(path)
+    try:
+        with av.open(str(path), options=_OPEN_OPTIONS) as container:
+            if not container.streams.video:
+                raise HrproError(f"{path.name}: no video stream; expected a video")
+            stream = container.streams.video[0]
+            if stream.time_base is None:
+                raise HrproError(f"{path.name}: its video stream has no clock; re-encode or remove it")
+            tick = float(stream.time_base)
+            # Frames of discarded packets (before the start of an edit) are never shown.
+            packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+            stamps = [packet.pts if packet.pts is not None else packet.dts for packet in packets]
+            known = np.sort(np.array([stamp for stamp in stamps if stamp is not None], np.float64)) * tick
+            rate = float(stream.average_rate or stream.guessed_rate or 0)
+            if len(known) != len(packets) or (len(known) > 1 and known[0] == known[-1]):
+                # A raw stream without timestamps: its nominal rate is all there is.
+                if rate <= 0:
+                    raise HrproError(f"{path.name}: frames without timestamps or rate; re-encode or remove it")
+                known = np.arange(len(packets)) / rate
+            if len(known) == 0:
+                raise HrproError(f"{path.name}: no video frames; re-encode or remove it")
+            last = max(packets, key=lambda packet: packet.pts or 0)
+            info = VideoInfo(
+                path=path,
+                timestamps=known - known[0],
+                start_seconds=float(known[0]),
+                last_frame_seconds=_last_frame_seconds(known, last, stream, tick, rate),
+                tolerance_seconds=tick / 2,
+                width=stream.codec_context.width,
+                height=stream.codec_context.height,
+                rotation=0,
+                codec=stream.codec_context.name,
+            )
+    except (av.FFmpegError, ValueError) as error:
+        raise HrproError(f"{path.name}: not a video that can be read ({_one_line(error)})") from None
+    if info.width < 1 or info.height < 1:
+        raise HrproError(f"{path.name}: its video stream has no size; re-encode or remove it")
+    return _with_rotation(info)
+
+
+def decode(path: Path, decoder: str = "auto") -> Decoding:
+    """Open a video; iterate the result for (seconds, RGB uint8 [H, W, 3]), rotation applied.
+
+    decord is the fastest and comes first; PyAV takes over where decord is absent, refuses the file, disagrees with
+    the container on the frames, or fails on the way. With `decoder` "pyav" decord is not tried.
+
+    Raises:
+        HrproError: as `probe`; while iterating, a video that cannot be decoded to its end.
+    """
+    if decoder not in DECODERS:
+        raise HrproError(f"decoder {decoder!r}; expected one of {', '.join(DECODERS)}")
+    info = probe(path)
+    if decoder == "pyav":
+        return Decoding(info, "pyav")
+    try:
+        reader = _open_decord(info)
+    except Exception as error:  # noqa: BLE001  decord raises many types; PyAV judges the video
+        return Decoding(info, "pyav", fallback_reason=_one_line(error))
+    return Decoding(info, "decord", _reader=reader)
+
+
+def clock_ticks(timestamps: np.ndarray, fps: float, tolerance: float = 1e-6) -> np.ndarray:
+    """The first frame of the clock at or after each time: int64, the smallest k with k / fps >= time - tolerance."""
+    return np.ceil((np.asarray(timestamps, np.float64) - tolerance) * fps - 1e-9).clip(min=0).astype(np.int64)
+
+
+def clock_indices(timestamps: np.ndarray, duration: float, fps: float, tolerance: float = 1e-6) -> np.ndarray:
+    """Which frame is shown at k / fps seconds, for every k with k / fps < duration.
+
+    Args:
+        timestamps: sorted seconds [frames], the first at 0.
+        duration: seconds.
+        tolerance: rounding of the timestamps, in seconds: a frame that comes late by no more is in time.
+
+    Returns:
+        int64 [N], indices of frames, never decreasing. At least one.
+    """
+    end = max(1, int(clock_ticks(np.array([duration]), fps, tolerance)[0]))
+    bounds = np.minimum(np.append(clock_ticks(timestamps, fps, tolerance), end), end)
+    bounds[0] = 0
+    return np.repeat(np.arange(len(timestamps)), np.diff(bounds))
+
+
+def num_clock_frames(info: VideoInfo, fps: float) -> int:
+    """Frames of a video on the clock."""
+    return len(clock_indices(info.timestamps, info.duration_seconds, fps, info.tolerance_seconds))
+
+
+def resample(frames: Iterable[Timed], info: VideoInfo, fps: float) -> Iterator[np.ndarray]:
+    """The frame shown at k / fps seconds, for every k: `num_clock_frames` of them.
+
+    A frame that is shown for several ticks is the same object each time. Where a frame is missing, the one before it
+    stays; at the start, the first one serves.
+    """
+    total = num_clock_frames(info, fps)
+    shown: np.ndarray | None = None
+    given = 0
+    for seconds, frame in frames:
+        tick = int(clock_ticks(np.array([seconds]), fps, info.tolerance_seconds)[0])
+        while given < min(tick, total):
+            yield frame if shown is None else shown
+            given += 1
+        shown = frame
+    if shown is None:
+        raise HrproError(f"{info.path.name}: no frame can be decoded; re-encode or remove it")
+    while given < total:
+        yield shown
+        given += 1
+
+
+def find_videos(paths: Sequence[Path]) -> dict[str, Path]:
+    """Video id -> file, for files and folders (not their sub-folders), in the order given.
+
+    A file given by name is taken whatever its suffix; in folders, those with the suffix of a video.
+
+    Raises:
+        HrproError: a path that does not exist, a folder without videos, two files with the same id.
+    """
+    found: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            if not files:
+                raise HrproError(f"{path}: no videos in this folder; expected files such as {', '.join(SUFFIXES[:4])}")
+        else:
+            files = [_local_file(path, must_be_video=False)]
+        for file in files:
+            video_id = safe_id(file.stem)
+            other = found.setdefault(video_id, file)
+            if other.resolve() != file.resolve():
+                raise HrproError(f"{other} and {file}: both would be video {video_id!r}; rename one of them")
+    return found
+
+
+def _local_file(path: Path, must_be_video: bool = True) -> Path:
+    if not path.exists():
+        hint = "; only local files are read" if ":/" in str(path) else ""
+        raise HrproError(f"{path}: no such file{hint}")
+    if not path.is_file():
+        raise HrproError(f"{path}: not a file; expected a video")
+    if must_be_video and path.stat().st_size == 0:
+        raise HrproError(f"{path.name}: empty file (0 bytes); copy or download it again")
+    return path.absolute()  # a name such as `concat:a` is then never taken for a protocol
+
+
+def _last_frame_seconds(
+    timestamps: np.ndarray, last: av.Packet, stream: av.VideoStream, tick: float, rate: float
+) -> float:
+    """The container's figure, the smaller one if the packet and the end of the stream differ; else the median."""
+    candidates = []
+    if last.duration:
+        candidates.append(last.duration * tick)
+    if stream.duration:
+        end = ((stream.start_time or 0) + stream.duration) * tick
+        candidates.append(end - float(timestamps[-1]))
+    positive = [seconds for seconds in candidates if seconds > tick / 2]
+    if positive:
+        return min(positive)
+    if len(timestamps) > 1:
+        return float(np.median(np.diff(timestamps)))
+    return 1 / rate if rate > 0 else 0.04
+
+
+def _with_rotation(info: VideoInfo) -> VideoInfo:
+    """The first frame tells the rotation; a video whose first frame cannot be decoded keeps 0 and fails later."""
+    try:
+        with av.open(str(info.path), options=_OPEN_OPTIONS) as container:
+            for frame in container.decode(container.streams.video[0]):
+                return replace(info, rotation=round(frame.rotation / 90) * 90 % 360)
+    except (av.FFmpegError, OSError):
+        pass
+    return info
+
+
+def _with_indices(frames: Iterable[av.VideoFrame], info: VideoInfo) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decoded frames with their number among the container's timestamps.
+
+    Counting gives it, as some files (B-frames in AVI) label frames with each other's timestamps. But where frames are
+    missing, the timestamps of all the following ones run ahead of the count, and tell by how many.
+    """
+    waiting: deque[tuple[int, int, av.VideoFrame]] = deque()
+    missing = None
+    for count, frame in enumerate(frames):
+        lead = 0
+        if frame.time is not None:
+            lead = int(np.abs(info.timestamps - (frame.time - info.start_seconds)).argmin()) - count
+        waiting.append((count, lead, frame))
+        if len(waiting) == _LOOKAHEAD:
+            missing = max(missing or 0, min(lead for _, lead, _ in waiting))
+            yield _numbered(*waiting.popleft(), missing, info)
+    if missing is None:
+        missing = max(0, min((lead for _, lead, _ in waiting), default=0))
+    for item in waiting:
+        yield _numbered(*item, missing, info)
+
+
+def _numbered(count: int, _lead: int, frame: av.VideoFrame, missing: int, info: VideoInfo) -> tuple[int, av.VideoFrame]:
+    return min(count + missing, info.num_packets - 1), frame
+
+
+def _open_decord(info: VideoInfo) -> Any:
+    """A reader whose frames are those of the container. Raises an exception that says why not."""
+    try:
+        import decord
+    except ImportError:
+        raise RuntimeError("decord is not installed") from None
+    decord.logging.set_level(decord.logging.QUIET)  # FFmpeg's own messages; errors arrive as exceptions
+    reader = _with_deadline(lambda: decord.VideoReader(str(info.path), ctx=decord.cpu(0)))
+    if len(reader) != info.num_packets:
+        raise RuntimeError(f"decord counts {len(reader)} frames, the container {info.num_packets}")
+    stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64)[:, 0]
+    plausible = np.isfinite(stamps) & (np.abs(stamps) < 1e9)  # some AVI files: -3.7e17 for a frame without a timestamp
+    difference = (stamps - info.timestamps - info.start_seconds)[plausible]
+    interval = info.duration_seconds / info.num_packets
+    if not plausible.any() or np.abs(difference - np.median(difference)).max() > interval / 2:
+        raise RuntimeError("decord's timestamps disagree with the container's")
+    return reader
+
+
+def _read_batch(reader: Any, wanted: range) -> np.ndarray:
+    return reader.get_batch(wanted).asnumpy()
+
+
+def _with_deadline(function: Callable[[], Result]) -> Result:
+    """The function's result; TimeoutError if it takes too long, and its thread is then left behind."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append((function(), None))
+        except Exception as error:  # noqa: BLE001  handed over to the caller's thread
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(_DECORD_SECONDS)
+    if not outcome:
+        raise TimeoutError(f"decord did not answer within {_DECORD_SECONDS:g} s")
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."

@@ -1,0 +1,32 @@
+"""Features of raw videos, extracted the way that a model was trained."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from hrpro_pipeline.data.features import VideoFeatures
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.job import extract_each
+from hrpro_pipeline.models.checkpoint import TrainedModel
+
+
+def features_of_videos(
+    model: TrainedModel,
+    videos: Mapping[str, Path],
+    *,
+    weights: str = "auto",
+    decoder: str = "auto",
+    device: str = "auto",
+) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
+    """Extract videos one at a time with the model's own settings; nothing is written.
+
+    Args:
+        videos: path by video id.
+        weights: `auto` for what the model's features were made with, or a folder of weight files.
+
+    Raises:
+        HrproError: what concerns all videos, before the first one.
+    """
+    if weights == "auto":
+        is_random = any(digest.startswith("random") for digest in model.weights.values())
+        weights = "random" if is_random else "kinetics"
+    return extract_each(videos, model.settings.extract, weights=weights, decoder=decoder, device=device)

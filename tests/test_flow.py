@@ -1,0 +1,150 @@
+"""TV-L1: our kernel against OpenCV, its edges, and the 8-bit quantisation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from make_videos import moving_square
+
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.flow import flow_levels, quantise_flow, resolve_backend, tvl1
+from hrpro_pipeline.extract.tvl1 import _median, tvl1_pairs
+from hrpro_pipeline.extract.video import decode
+
+# Mean end-point error in pixels. Rounding alone makes up to about 0.02 on a pair: the iterations amplify it where the
+# images are flat, and a pair may stop an iteration sooner or later.
+TOLERANCE = 0.03
+MEAN_TOLERANCE = 0.02
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors on few, busy cores: threads would wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def gray_frames(path: Path, count: int, size: tuple[int, int]) -> np.ndarray:
+    frames = []
+    for _, frame in decode(path, "pyav"):
+        frames.append(cv2.cvtColor(cv2.resize(frame, size), cv2.COLOR_RGB2GRAY))
+        if len(frames) == count:
+            break
+    return np.stack(frames)
+
+
+@pytest.mark.shared
+def test_torch_agrees_with_opencv_on_real_frames(shared: Path) -> None:
+    errors = []
+    for name in ("arm_wrestling.mp4", "v_GGSY1Qvo990.mp4", "structuralize.mp4"):
+        frames = gray_frames(shared / "videos" / name, 4, (170, 128))
+        ours, opencv = tvl1(frames, "torch"), tvl1(frames, "opencv")
+        assert ours.shape == opencv.shape == (3, 2, 128, 170)
+        assert ours.dtype == opencv.dtype == torch.float32
+        errors += torch.linalg.vector_norm(ours - opencv, dim=1).mean(dim=(1, 2)).tolist()
+    assert max(errors) <= TOLERANCE, errors
+    assert np.mean(errors) <= MEAN_TOLERANCE, errors
+
+
+def test_opencv_backend_is_opencv() -> None:
+    frames = moving_square(3)[..., 0]
+    expected = cv2.optflow.DualTVL1OpticalFlow_create().calc(frames[1], frames[2], None)
+    found = tvl1(frames, "opencv")[1].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(found, expected)
+    as_float = tvl1(frames.astype(np.float64), "opencv")[1].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(as_float, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["torch", "opencv"])
+def test_known_motion_and_channels(backend: str) -> None:
+    smooth = cv2.GaussianBlur(np.random.default_rng(1).uniform(0, 255, (72, 104)).astype(np.float32), (0, 0), 3)
+    smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min()) * 255
+    first, right, down = smooth[4:68, 4:100], smooth[4:68, 3:99], smooth[2:66, 4:100]
+    moved_right = tvl1(np.stack([first, right]), backend)[0, :, 8:-8, 8:-8]
+    moved_down = tvl1(np.stack([first, down]), backend)[0, :, 8:-8, 8:-8]
+    assert moved_right[0].median() == pytest.approx(1, abs=0.1)
+    assert moved_right[1].median() == pytest.approx(0, abs=0.05)
+    assert moved_down[0].median() == pytest.approx(0, abs=0.05)
+    assert moved_down[1].median() == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("backend", ["torch", "opencv"])
+def test_identical_frames_do_not_move(backend: str) -> None:
+    frames = np.repeat(moving_square(1)[..., 0], 2, axis=0)
+    assert not tvl1(frames, backend).any()
+
+
+def test_a_pair_does_not_depend_on_its_batch() -> None:
+    frames = torch.from_numpy(moving_square(4, step=3)[..., 1].copy()).float()
+    frames[3] = frames[2]  # converges at once, beside pairs that take long
+    together = tvl1_pairs(frames[:-1], frames[1:])
+    for k in range(3):
+        assert torch.equal(tvl1_pairs(frames[k : k + 1], frames[k + 1 : k + 2])[0], together[k])
+    assert together[0].any()
+    assert not together[2].any()
+
+
+def test_median_equals_a_sort() -> None:
+    flow = torch.randn(2, 2, 17, 23, generator=torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(flow, (2, 2, 2, 2), mode="replicate")
+    expected = padded.unfold(2, 5, 1).unfold(3, 5, 1).flatten(4).median(dim=-1).values
+    assert torch.equal(_median(flow), expected)
+
+
+@pytest.mark.parametrize("backend", ["torch", "opencv"])
+def test_few_and_small_frames(backend: str) -> None:
+    assert tvl1(np.zeros((1, 20, 30), np.uint8), backend).shape == (0, 2, 20, 30)
+    smallest = moving_square(3, 64, 48)[:, 10:26, 10:27, 0]
+    flow = tvl1(np.ascontiguousarray(smallest), backend)
+    assert flow.shape == (2, 2, 16, 17)
+    assert torch.isfinite(flow).all()
+    tensor = torch.from_numpy(np.ascontiguousarray(smallest)).double()
+    torch.testing.assert_close(tvl1(tensor, backend), flow, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((20, 30), np.uint8), r"shape \[20, 30\]; expected gray frames \[N, H, W\]"),
+        (np.zeros((2, 20, 30, 3), np.uint8), r"shape \[2, 20, 30, 3\]"),
+        (np.zeros((2, 15, 30), np.uint8), "30 x 15; both sides must be at least 16"),
+        (np.zeros((0, 20, 30), np.uint8), "no frames"),
+        (np.full((2, 20, 30), np.nan), "NaN or infinite"),
+        (np.full((2, 20, 30), 256.0), "outside 0..255"),
+        (np.full((2, 20, 30), -1), "outside 0..255"),
+        (np.zeros((2, 20, 30), complex), "type complex128"),
+        (torch.zeros(2, 20, 30, dtype=torch.bool), "torch.bool"),
+        ([[1, 2]], "type list"),
+    ],
+)
+def test_wrong_frames_are_named(frames: object, message: str) -> None:
+    with pytest.raises(HrproError, match=message):
+        tvl1(frames)  # type: ignore[arg-type]
+
+
+def test_backends() -> None:
+    with pytest.raises(HrproError, match="flow backend 'farneback'; expected torch or opencv"):
+        tvl1(np.zeros((2, 20, 30), np.uint8), "farneback")
+    assert resolve_backend("auto", torch.device("cpu")) == "opencv"
+    assert resolve_backend("auto", torch.device("cuda")) == "torch"
+    assert resolve_backend("torch", torch.device("cpu")) == "torch"
+    with pytest.raises(HrproError, match="'fast'; expected auto, torch or opencv"):
+        resolve_backend("fast", torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"\[1, 20, 20\] and \[1, 20, 21\]"):
+        tvl1_pairs(torch.zeros(1, 20, 20), torch.zeros(1, 20, 21))
+
+
+def test_quantisation_is_rounded_as_in_published_features() -> None:
+    flow = torch.tensor([-25.0, -20, -0.04, 0, 0.04, 1, 20, 99])
+    assert flow_levels(flow, 20).tolist() == [0, 0, 127, 128, 128, 134, 255, 255]
+    scaled = quantise_flow(flow)
+    assert scaled[0] == -1
+    assert scaled[-1] == 1
+    assert scaled[3].item() == pytest.approx(128 / 255 * 2 - 1, abs=1e-6)
+    half = quantise_flow(torch.tensor([10.0]), clamp=10.0)
+    assert half.item() == 1

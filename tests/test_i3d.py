@@ -1,0 +1,127 @@
+"""Inception-I3D against two published ports, and its own edges."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from hrpro_pipeline.extract.i3d import InceptionI3D, load_i3d, random_i3d, same_padding
+
+CHANNELS = {"rgb": 3, "flow": 2}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """On few, busy cores threads would wait for each other most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def fill(shared: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_i3d_fill", shared / "golden" / "i3d" / "fill.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def shapes(shared: Path) -> dict[str, dict[str, list[int]]]:
+    return json.loads((shared / "golden" / "i3d" / "shapes.json").read_text())
+
+
+def made_weights(fill: ModuleType, shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(value) for name, value in fill.fill(shapes).items()}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("port", ["pytorch-i3d", "kinetics_i3d_pytorch"])
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_features_equal_the_published_ports(
+    shared: Path, fill: ModuleType, shapes: dict[str, dict[str, list[int]]], port: str, stream: str
+) -> None:
+    golden = np.load(shared / "golden" / "i3d" / "features.npz")
+    model = load_i3d(made_weights(fill, shapes[f"{port}/{stream}"]), stream)
+    for frames in (16, 24):
+        with torch.inference_mode():
+            features = model(torch.from_numpy(fill.clip(CHANNELS[stream], frames, 5)))[0].numpy()
+        expected = golden[f"{port}/{stream}/{frames}/features"]
+        assert features.shape == expected.shape == ({16: 1, 24: 2}[frames], 1024)
+        np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.shared
+def test_wrong_weights_are_named(fill: ModuleType, shapes: dict[str, dict[str, list[int]]]) -> None:
+    weights = made_weights(fill, shapes["pytorch-i3d/flow"])
+    with pytest.raises(ValueError, match="input of 2 channels, but stream 'rgb' has 3"):
+        load_i3d(weights, "rgb")
+    del weights["Mixed_4c.b1b.conv3d.weight"]
+    weights["Mixed_9z.conv3d.weight"] = torch.zeros(1)
+    with pytest.raises(ValueError, match=r"1 missing: Mixed_4c.b1b.conv3d.weight; 1 unexpected: Mixed_9z") as caught:
+        load_i3d(weights, "flow")
+    assert "num_batches_tracked" not in str(caught.value)
+    with pytest.raises(ValueError, match="stream 'depth'; expected rgb or flow"):
+        load_i3d(weights, "depth")
+
+
+def test_a_wrong_shape_is_named() -> None:
+    weights = dict(random_i3d("rgb", 0).state_dict())
+    weights["Mixed_3b.b0.bn.bias"] = torch.zeros(7)
+    with pytest.raises(ValueError, match=r"Mixed_3b.b0.bn.bias \[7\], expected \[64\]"):
+        load_i3d(weights, "rgb")
+
+
+def test_random_weights_repeat_and_keep_the_scale() -> None:
+    torch.manual_seed(1)
+    first = random_i3d("flow", 3)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    second, other = random_i3d("flow", 3), random_i3d("flow", 4)
+    clips = torch.rand(1, 2, 9, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        one, two, three = first(clips), second(clips), other(clips)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+    assert 0.01 < one.std() < 10
+    assert torch.equal(torch.get_rng_state(), before), "drawing the weights leaves the global generator alone"
+    assert not first.training
+    weights = dict(second.state_dict())
+    assert torch.equal(load_i3d(weights, "flow")(clips), one), "our own names load again"
+
+
+@pytest.mark.parametrize(("frames", "steps"), [(9, 1), (16, 1), (17, 2), (24, 2), (32, 3)])
+def test_frames_to_steps(frames: int, steps: int) -> None:
+    with torch.inference_mode():
+        features = random_i3d("rgb", 0)(torch.zeros(2, 3, frames, 32, 32))
+    assert features.shape == (2, steps, 1024)
+
+
+def test_too_few_frames_and_wrong_channels_are_named() -> None:
+    model = InceptionI3D(3)
+    with pytest.raises(ValueError, match="8 frames; I3D needs at least 9"):
+        model(torch.zeros(1, 3, 8, 32, 32))
+    with pytest.raises(ValueError, match=r"\[1, 2, 16, 32, 32\]; expected \[B, 3, t, H, W\]"):
+        model(torch.zeros(1, 2, 16, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"),
+    [
+        (224, 7, 2, (2, 3)),
+        (225, 7, 2, (3, 3)),
+        (112, 3, 2, (0, 1)),
+        (56, 3, 1, (1, 1)),
+        (7, 2, 2, (0, 1)),
+        (8, 1, 1, (0, 0)),
+    ],
+)
+def test_same_padding(size: int, kernel: int, stride: int, pads: tuple[int, int]) -> None:
+    assert same_padding(size, kernel, stride) == pads
