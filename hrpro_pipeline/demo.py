@@ -72,9 +72,8 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None]) -> dict[str, Eval
         title="hrpro demo: unseen videos",
     )
     say(f"report: {report}")
-    say(
-        f"try it: hrpro detect {out / 'both' / 'run'} VIDEO --out detections ({time.monotonic() - started:.0f} s in all)"
-    )
+    say(f"try it: hrpro detect {out / 'both' / 'run'} VIDEO --out detections")
+    say(f"{time.monotonic() - started:.0f} s in all")
     return results
 
 

@@ -89,6 +89,25 @@ def test_a_pair_does_not_depend_on_its_batch() -> None:
     assert not together[2].any()
 
 
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu() -> None:
+    frames = moving_square(4, 96, 64)[..., 0]
+    on_gpu = tvl1(frames, "torch", "cuda")
+    assert on_gpu.is_cuda
+    error = torch.linalg.vector_norm(on_gpu.cpu() - tvl1(frames, "torch"), dim=1).mean()
+    assert error <= MEAN_TOLERANCE
+
+
+def test_the_result_is_an_ordinary_tensor_and_threads_are_left_alone() -> None:
+    frames = moving_square(4)[..., 0]
+    for backend in ("torch", "opencv"):
+        before = torch.get_num_threads(), cv2.getNumThreads()
+        flow = tvl1(frames, backend)
+        flow.clamp_(-1, 1)
+        assert not flow.is_inference()
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+
+
 def test_median_equals_a_sort() -> None:
     flow = torch.randn(2, 2, 17, 23, generator=torch.Generator().manual_seed(0))
     padded = torch.nn.functional.pad(flow, (2, 2, 2, 2), mode="replicate")

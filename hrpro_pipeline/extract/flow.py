@@ -66,7 +66,7 @@ def _torch_flow(frames: Tensor, device: torch.device) -> Tensor:
     step = _PAIRS_AT_ONCE.get(device.type, 1)
 
     def batch(start: int) -> Tensor:
-        with torch.inference_mode():
+        with torch.no_grad():
             stop = min(start + step, len(frames) - 1)
             return tvl1_pairs(frames[start:stop], frames[start + 1 : stop + 1])
 

@@ -99,7 +99,10 @@ def _centred_gradient(image: Tensor) -> Tensor:
 
 
 def _warp(images: Tensor, flow: Tensor) -> Tensor:
-    """Images [B, 3, H, W] at x + u: bicubic with A = -0.75, zero outside."""
+    """Images [B, 3, H, W] at x + u: bicubic with A = -0.75, zero outside.
+
+    At the exact position, as in OpenCV 5; OpenCV 4 rounds positions to 1/32 px first.
+    """
     height, width = images.shape[2:]
     x = torch.arange(width, dtype=torch.float32, device=flow.device) + flow[:, 0]
     y = torch.arange(height, dtype=torch.float32, device=flow.device)[:, None] + flow[:, 1]
