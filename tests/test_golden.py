@@ -89,10 +89,13 @@ def test_snippet_training_trace(golden: Path) -> None:
         losses = train_step(model, videos[:3] if step % 2 == 0 else videos[3:], optimizer, settings)
         ours = torch.stack([losses[name] for name in ("video", "point", "background", "contrastive", "total")], dim=1)
         np.testing.assert_allclose(ours, expected[step], rtol=1e-4, atol=1e-6, err_msg=f"step {step}")
-    final = rename_snippet(tensors(file, "final/"))
+    initial, final = rename_snippet(tensors(file, "initial/")), rename_snippet(tensors(file, "final/"))
     for name, value in model.state_dict().items():
-        # A tenth of one Adam step: the gradient of the keys' bias is rounding noise, which Adam scales up.
-        np.testing.assert_allclose(value, final[name], rtol=1e-4, atol=1e-5, err_msg=name)
+        # Within 1e-4 of the weights, or within 1% of the way that they went: some start at zero. Not element by
+        # element: Adam takes full steps along gradients that are rounding noise.
+        moved = torch.linalg.vector_norm(final[name] - initial[name])
+        error = torch.linalg.vector_norm(value - final[name])
+        assert error < 1e-4 * torch.linalg.vector_norm(final[name]) + 0.01 * moved, (name, error)
 
 
 def golden_candidates(golden: Path) -> Iterator[tuple[dict, np.ndarray]]:

@@ -14,10 +14,11 @@ from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.models.checkpoint import load_model
+from hrpro_pipeline.models.snippet import SnippetModel
 from hrpro_pipeline.train import losses
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 from hrpro_pipeline.train.reliable import negative_proposals, reliable_proposals
-from hrpro_pipeline.train.snippet_stage import batch_order
+from hrpro_pipeline.train.snippet_stage import batch_order, length_groups, to_tensors
 from hrpro_pipeline.train.trainer import train
 
 DIM = 32
@@ -296,6 +297,31 @@ class TestLosses:
 
     def test_reversed_segments_do_not_overlap(self) -> None:
         assert losses.tiou(torch.tensor([[5.0, 3.0]]), torch.tensor([[3.5, 4.5]])).item() == 0
+
+
+def test_padding_does_not_reach_a_video() -> None:
+    torch.manual_seed(0)
+    model = SnippetModel(DIM, 3).eval()
+    model.prototypes.normal_()
+    short, long = torch.rand(5, DIM), torch.rand(40, DIM)
+    padded = torch.nn.utils.rnn.pad_sequence([short, long], batch_first=True)
+    with torch.inference_mode():
+        together = model(padded, torch.tensor([5, 40]))
+        for index, features in enumerate((short, long)):
+            for part, alone in zip(together, model(features[None]), strict=True):
+                torch.testing.assert_close(part[index, : len(features)], alone[0], rtol=1e-4, atol=1e-5)
+
+
+def test_groups_hold_every_video_once_and_little_padding() -> None:
+    lengths = [1, 900, 30, 2000, 30, 31, 1, 400]
+    batch = [
+        to_tensors(str(i), np.zeros((n, 2), np.float32), np.zeros((n, 1), np.float32)) for i, n in enumerate(lengths)
+    ]
+    groups = length_groups(batch)
+    assert sorted(video.video_id for group in groups for video in group) == [str(i) for i in range(len(lengths))]
+    assert all(len(group) == 1 or max(len(v.features) for v in group) * len(group) <= 1024 for group in groups)
+    assert len(groups) < len(batch)
+    assert [video.video_id for video in length_groups(batch[4:7])[0]] == ["4", "5", "6"]
 
 
 def test_batches_cover_an_epoch_and_depend_on_the_step_alone() -> None:

@@ -24,7 +24,7 @@ class SnippetScores(NamedTuple):
 
 
 class AttentionLayer(nn.Module):
-    """One layer of the reliability-aware attention block, [B, L, D] -> [B, L, D].
+    """One layer of the reliability-aware attention block, [B, L, D] -> [B, L, D]; no token attends to `padding`.
 
     Query and key pass a projection of their own before multi-head attention, the value does not; residuals are
     normalised afterwards; ReLU, where the paper says GELU.
@@ -41,15 +41,19 @@ class AttentionLayer(nn.Module):
         self.norm_feedforward = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        attended, _ = self.attention(self.query(tokens), self.key(tokens), tokens, need_weights=False)
+    def forward(self, tokens: Tensor, padding: Tensor | None = None) -> Tensor:
+        attended, _ = self.attention(
+            self.query(tokens), self.key(tokens), tokens, key_padding_mask=padding, need_weights=False
+        )
         tokens = self.norm_attention(tokens + self.dropout(attended))
         expanded = self.dropout(F.relu(self.expand(tokens)))
         return self.norm_feedforward(tokens + self.dropout(self.contract(expanded)))
 
 
 class SnippetModel(nn.Module):
-    """Features [B, T, D] -> SnippetScores.
+    """Features [B, T, D] of videos -> SnippetScores.
+
+    Videos of different lengths [B] are padded to the longest; what a video's own snippets get does not depend on that.
 
     The C prototypes are a buffer [C, D]: not trained by gradients, but kept by `losses.update_prototypes`.
     A class that never had a point keeps a prototype of zeros.
@@ -87,14 +91,21 @@ class SnippetModel(nn.Module):
         # The published initialisation: that of a 1x1 convolution, which is a linear layer's.
         self.register_buffer("prototypes", torch.zeros(num_classes, feature_dim))
 
-    def forward(self, features: Tensor) -> SnippetScores:
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> SnippetScores:
         num_snippets = features.shape[1]
         num_classes, dim = self.prototypes.shape
         memory = self.prototypes.reshape(dim, num_classes).T if self.scrambled_prototypes else self.prototypes
         tokens = torch.cat([features, memory.expand(len(features), -1, -1)], dim=1)  # [B, T + C, D]
+        padding = beyond = None
+        if lengths is not None:
+            beyond = torch.arange(num_snippets, device=features.device) >= lengths[:, None]  # [B, T]
+            padding = nn.functional.pad(beyond, (0, num_classes), value=False)
         for layer in self.layers:
-            tokens = layer(tokens)
-        embedding = F.relu(self.embed(tokens[:, :num_snippets].transpose(1, 2))).transpose(1, 2)  # [B, T, D]
+            tokens = layer(tokens, padding)
+        snippets = tokens[:, :num_snippets]
+        if beyond is not None:  # the convolution must see zeros after a video's end
+            snippets = snippets.masked_fill(beyond.unsqueeze(-1), 0)
+        embedding = F.relu(self.embed(snippets.transpose(1, 2))).transpose(1, 2)  # [B, T, D]
         scores = torch.sigmoid(self.classify(self.dropout(embedding)))  # [B, T, C + 1]
         class_scores, background = scores[..., :-1], scores[..., -1]
         return SnippetScores(class_scores, background, class_scores * (1 - background.unsqueeze(-1)), embedding)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from hrpro_pipeline.configs.schema import SnippetSettings
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.models.snippet import SnippetModel, video_scores
+from hrpro_pipeline.models.snippet import SnippetModel, SnippetScores, video_scores
 from hrpro_pipeline.train.losses import (
     background_loss,
     contrastive_loss,
@@ -19,6 +20,8 @@ from hrpro_pipeline.train.losses import (
 )
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 
+# Snippets, padding included, that go through the network together: enough to fill matrix products.
+_TOKENS = 1024
 LOSSES = ("video", "point", "background", "contrastive", "total")
 
 
@@ -56,31 +59,52 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One step over whole videos: the loss of each, averaged; the memory moves after each video.
 
+    Losses see the memory as it moves, video by video, as in the published code; attention sees it as it was before
+    the step, so that videos go through the network together.
+
     Returns:
-        The losses named in LOSSES, [B] each.
+        The losses named in LOSSES, [B] each, in the order that the videos went through the network.
 
     Raises:
-        HrproError: a loss is not finite; nothing is updated by it.
+        HrproError: a score or loss is not finite; nothing is updated by it.
     """
     device = model.prototypes.device
     optimizer.zero_grad(set_to_none=True)
     rows = []
-    for video in batch:
-        features, points = video.features.to(device), video.points.to(device)
-        scores = model(features[None])
-        embedding, background = scores.embedding[0], scores.background[0]
-        channels = torch.cat([scores.fused[0], background[:, None]], dim=1)  # [T, C + 1]
-        _require_finite(channels.sum(), video.video_id)  # binary cross-entropy breaks off on NaN without a name
-        action_seeds, background_seeds = pseudo_labels(
-            background.detach(), points, settings.action_threshold, settings.background_threshold
-        )
-        whole = video_scores(scores.class_scores, settings.topk_divisor, points.amax(dim=0, keepdim=True))[0]
-        losses = [
+    for group in length_groups(batch):
+        lengths = torch.tensor([len(video.features) for video in group], device=device)
+        padded = pad_sequence([video.features for video in group], batch_first=True).to(device)
+        scores = model(padded, lengths)
+        totals = []
+        for index, video in enumerate(group):
+            length = len(video.features)
+            own = SnippetScores(*(part[index, :length] for part in scores))
+            losses = _video_losses(model, own, video, settings)
+            totals.append(losses[-1])
+            rows.append(losses.detach())
+        (torch.stack(totals).sum() / len(batch)).backward()
+    optimizer.step()
+    return dict(zip(LOSSES, torch.stack(rows, dim=1), strict=True))
+
+
+def _video_losses(
+    model: SnippetModel, scores: SnippetScores, video: TrainingTensors, settings: SnippetSettings
+) -> Tensor:
+    """The losses of one video [len(LOSSES)] from its own scores; moves the prototypes by its action seeds."""
+    points = video.points.to(model.prototypes.device)
+    channels = torch.cat([scores.fused, scores.background[:, None]], dim=1)  # [T, C + 1]
+    _require_finite(channels.sum(), video.video_id)  # binary cross-entropy breaks off on NaN without a name
+    action_seeds, background_seeds = pseudo_labels(
+        scores.background.detach(), points, settings.action_threshold, settings.background_threshold
+    )
+    whole = video_scores(scores.class_scores[None], settings.topk_divisor, points.amax(dim=0, keepdim=True))[0]
+    losses = torch.stack(
+        [
             video_loss(whole, points),
             point_loss(channels, points),
             background_loss(channels, background_seeds),
             contrastive_loss(
-                embedding,
+                scores.embedding,
                 model.prototypes,
                 action_seeds,
                 background_seeds,
@@ -88,26 +112,35 @@ def train_step(
                 settings.drop_last_snippet,
             ),
         ]
-        weights = (
-            settings.video_weight,
-            settings.point_weight,
-            settings.background_weight,
-            settings.contrastive_weight,
-        )
-        total = torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
-        _require_finite(total, video.video_id)
-        (total / len(batch)).backward()
-        update_prototypes(model.prototypes, embedding.detach(), action_seeds, settings.momentum)
-        rows.append(torch.stack([*losses, total]).detach())
-    optimizer.step()
-    return dict(zip(LOSSES, torch.stack(rows, dim=1), strict=True))
+    )
+    weights = (settings.video_weight, settings.point_weight, settings.background_weight, settings.contrastive_weight)
+    total = (losses * losses.new_tensor(weights)).sum()
+    _require_finite(total, video.video_id)
+    # The graph of the contrastive loss holds the memory as it was.
+    model.prototypes = model.prototypes.clone()
+    update_prototypes(model.prototypes, scores.embedding.detach(), action_seeds, settings.momentum)
+    return torch.cat([losses, total[None]])
+
+
+def length_groups(batch: Sequence[TrainingTensors]) -> list[list[TrainingTensors]]:
+    """Cut a batch into groups that are padded together, of at most `_TOKENS` snippets with the padding.
+
+    A batch that fits as it is keeps its order; another is sorted by length, so that little is padding.
+    """
+    if max(len(video.features) for video in batch) * len(batch) <= _TOKENS:
+        return [list(batch)]
+    groups: list[list[TrainingTensors]] = []
+    for video in sorted(batch, key=lambda video: len(video.features)):
+        if groups and len(video.features) * (len(groups[-1]) + 1) <= _TOKENS:
+            groups[-1].append(video)
+        else:
+            groups.append([video])
+    return groups
 
 
 def _require_finite(value: Tensor, video_id: str) -> None:
     if not bool(torch.isfinite(value)):
-        raise HrproError(
-            f"{video_id}: scores or loss are not finite; lower snippet.learning_rate"
-        )
+        raise HrproError(f"{video_id}: scores or loss are not finite; lower snippet.learning_rate")
 
 
 def batch_order(step: int, num_videos: int, batch_size: int, seed: int) -> np.ndarray:
