@@ -16,7 +16,7 @@ from hrpro_pipeline.infer.folder import detect_folder
 from hrpro_pipeline.infer.report import write_report
 from hrpro_pipeline.scenes import write_demo
 
-NUM_TRAIN, NUM_TEST = 14, 7
+NUM_TRAIN, NUM_TEST = 10, 6
 _TIOU = (0.3, 0.5, 0.7)
 # What is compared: name, folder, settings over the preset's.
 _MODELS = (

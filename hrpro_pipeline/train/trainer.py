@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hrpro_pipeline.configs.load import dump_settings
-from hrpro_pipeline.configs.schema import Settings
+from hrpro_pipeline.configs.schema import InstanceSettings, Settings, SnippetSettings
 from hrpro_pipeline.data.dataset import TrainingSet
 from hrpro_pipeline.data.files import replacing, write_text
 from hrpro_pipeline.errors import HrproError
@@ -137,7 +137,7 @@ class _Run:
             snippet_stage.to_tensors(video.video_id, video.features, video.point_label(num_classes))
             for video in self.data.videos
         ]
-        optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = _adam(model, settings)
         first = 0
         if state is None:
             snippet_stage.initialise_prototypes(model, videos)
@@ -181,9 +181,7 @@ class _Run:
         torch.manual_seed(self.seed)
         instance = build_instance(self.settings, sum(self.data.widths.values())).to(self.device)
         self.model.instance = instance
-        optimizer = torch.optim.Adam(
-            instance.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        optimizer = _adam(instance, settings)
         first = self._restore(state, instance, optimizer) if state is not None else 0
         started = time.monotonic()
         with progress_bar() as bar:
@@ -234,3 +232,9 @@ class _Run:
         if state["random_cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
         return int(state["step"])
+
+
+def _adam(network: torch.nn.Module, settings: SnippetSettings | InstanceSettings) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
