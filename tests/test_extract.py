@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,6 @@ from hrpro_pipeline.extract.video import decode, probe, resample
 CPU = torch.device("cpu")
 SMALL = ExtractSettings(resize=40, crop=32)
 RGB_ONLY = ExtractSettings(resize=32, crop=32, streams=("rgb",))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors on few, busy cores: threads would wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

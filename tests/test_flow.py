@@ -1,6 +1,5 @@
 """TV-L1: our kernel against OpenCV, its edges, and the 8-bit quantisation."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,15 +17,6 @@ from hrpro_pipeline.extract.video import decode
 # images are flat, and a pair may stop an iteration sooner or later.
 TOLERANCE = 0.03
 MEAN_TOLERANCE = 0.02
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors on few, busy cores: threads would wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def gray_frames(path: Path, count: int, size: tuple[int, int]) -> np.ndarray:

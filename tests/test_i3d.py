@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,15 +12,6 @@ import torch
 from hrpro_pipeline.extract.i3d import InceptionI3D, load_i3d, random_i3d, same_padding
 
 CHANNELS = {"rgb": 3, "flow": 2}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """On few, busy cores threads would wait for each other most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
