@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hrpro_pipeline.configs.load import load_settings
-from hrpro_pipeline.configs.schema import ExtractSettings, Settings
+from hrpro_pipeline.configs.schema import EvaluateSettings, ExtractSettings, Settings
 from hrpro_pipeline.data.annotations import (
     VideoAnnotation,
     in_subset,
@@ -23,6 +23,7 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.job import ExtractionSummary, extract_folder
 from hrpro_pipeline.infer.detector import Ambiguous, Detector
 from hrpro_pipeline.infer.evaluation import Evaluation, drop_ambiguous, evaluate
+from hrpro_pipeline.infer.report import write_report
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.train.trainer import train
@@ -113,7 +114,7 @@ def evaluate_detections(
     annotations: PathLike,
     *,
     subset: str | None = None,
-    tiou: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+    tiou: Sequence[float] = EvaluateSettings().tiou,
     exclude: Sequence[str] = (),
     ambiguous: PathLike | None = None,
 ) -> Evaluation:
@@ -135,6 +136,38 @@ def evaluate_detections(
         return evaluate(found, truth, tiou, exclude)
     except ValueError as error:
         raise HrproError(f"{annotations}: {error}") from None
+
+
+def report_detections(
+    detections: PathLike,
+    out: PathLike,
+    *,
+    annotations: PathLike | None = None,
+    points: PathLike | None = None,
+    subset: str | None = None,
+    min_score: float = 0.0,
+) -> None:
+    """Show detections on one self-contained HTML page, beside ground truth and points where given.
+
+    Args:
+        subset: evaluate on this subset; on the annotated videos that have detections otherwise.
+        min_score: show detections from this score on.
+    """
+    read = read_detections(Path(detections))
+    truth = read_annotations(Path(annotations)) if annotations is not None else {}
+    evaluated = {key: video for key, video in truth.items() if key in read}
+    if subset is not None:
+        evaluated = in_subset(truth, subset)
+    has_segments = any(video.segments for video in evaluated.values())
+    found = {video_id: video.detections for video_id, video in read.items()}
+    write_report(
+        Path(out),
+        read,
+        truth=truth,
+        points=read_points(Path(points)) if points is not None else (),
+        evaluation=evaluate(found, evaluated, EvaluateSettings().tiou) if has_segments else None,
+        min_score=min_score,
+    )
 
 
 def _with_extraction(settings: Settings, data: TrainingSet) -> Settings:

@@ -142,9 +142,7 @@ def train(features: Path, points: Path, out: Path, **options: Any) -> None:
 @main.command()
 @click.argument("model", type=Existing)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the detections."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the detections.")
 @click.option("--videos", type=ExistingFile, help="Detect in these videos alone, one id a line.")
 @click.option("--ambiguous", type=ExistingFile, help="Drop detections that overlap these segments (THUMOS14).")
 @click.option("--min-score", type=float, help="Keep detections with at least this score.")
@@ -221,8 +219,8 @@ def evaluate(
 @click.option("--out", required=True, type=FileOut, help="The HTML file to write.")
 @click.option("--annotations", type=ExistingFile, help="Ground truth to show and to evaluate against.")
 @click.option("--points", type=ExistingFile, help="Labelled points to show.")
-@click.option("--subset", help="Evaluate on this subset of the annotations.")
-@click.option("--min-score", type=float, default=0.0, show_default=True)
+@click.option("--subset", help="Evaluate on this subset.  [default: the annotated videos that have detections]")
+@click.option("--min-score", type=float, default=0.0, show_default=True, help="Show detections from this score on.")
 def report(
     detections: Path, out: Path, annotations: Path | None, points: Path | None, subset: str | None, min_score: float
 ) -> None:
@@ -232,19 +230,9 @@ def report(
     Example:
       hrpro report detections/ --annotations gt.json --out report.html
     """
-    from hrpro_pipeline.api import evaluate_detections
-    from hrpro_pipeline.data.annotations import read_annotations, read_points
-    from hrpro_pipeline.data.detections import read_detections
-    from hrpro_pipeline.infer.report import write_report
+    from hrpro_pipeline.api import report_detections
 
-    write_report(
-        out,
-        read_detections(detections),
-        truth=read_annotations(annotations) if annotations else None,
-        points=read_points(points) if points else (),
-        evaluation=evaluate_detections(detections, annotations, subset=subset) if annotations else None,
-        min_score=min_score,
-    )
+    report_detections(detections, out, annotations=annotations, points=points, subset=subset, min_score=min_score)
     click.echo(f"{out}: open it in a browser")
 
 
@@ -368,6 +356,7 @@ def _thresholds(text: str) -> tuple[float, ...]:
 def _table(result: "Evaluation") -> str:
     lines = [
         f"{result.num_videos} videos, {result.num_segments} segments, {result.num_detections} detections"
+        + (f"; {result.num_missing} videos have no detections and count as missed" if result.num_missing else "")
         + (f"; {result.num_left_out} detections of other videos or classes left out" if result.num_left_out else ""),
         "tIoU  " + "  ".join(f"{threshold:5.2f}" for threshold in result.tiou) + "  average",
         "mAP   "

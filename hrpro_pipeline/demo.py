@@ -6,14 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hrpro_pipeline.api import evaluate_detections, extract_features, train_detector
+from hrpro_pipeline.api import evaluate_detections, extract_features, report_detections, train_detector
 from hrpro_pipeline.data.annotations import in_subset, read_annotations
-from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.evaluation import Evaluation
 from hrpro_pipeline.infer.folder import detect_folder
-from hrpro_pipeline.infer.report import write_report
 from hrpro_pipeline.scenes import write_demo
 
 NUM_TRAIN, NUM_TEST = 10, 6
@@ -64,13 +62,7 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None]) -> dict[str, Eval
     numbers = {name: result.as_json() for name, result in results.items()}
     write_text(out / "results.json", json.dumps(numbers, indent=1) + "\n")
     report = out / "report.html"
-    write_report(
-        report,
-        read_detections(out / "both" / "detections"),
-        truth=in_subset(read_annotations(annotations), "test"),
-        evaluation=results["both streams"],
-        title="hrpro demo: unseen videos",
-    )
+    report_detections(out / "both" / "detections", report, annotations=annotations)
     say(f"report: {report}")
     say(f"try it: hrpro detect {out / 'both' / 'run'} VIDEO --out detections")
     say(f"{time.monotonic() - started:.0f} s in all")

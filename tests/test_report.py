@@ -155,6 +155,14 @@ def test_nothing_to_show(tmp_path: Path) -> None:
     assert page.text("p")[0] == "0 videos, 0 detections"
 
 
+def test_only_the_strongest_are_shown_at_first(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, {"a": made("a", 60), "b": made("b", 5)})
+    slider = next(tag for tag in Page(path.read_text()).all("input") if tag.get("id") == "score")
+    shown = sum(0.9 / (1 + i) >= float(str(slider["value"])) for i in range(60)) + 5
+    assert 20 <= shown <= 25
+
+
 def test_colors_follow_the_class(full: Path) -> None:
     page = Page(full.read_text(encoding="utf-8"))
     given = {entry["label"]: f"--class: {entry['color']}" for entry in page.data()["classes"]}
@@ -277,6 +285,26 @@ def test_browser_draws_the_timelines(full: Path, browser: Chromium) -> None:
     assert {"Dive", "Jump", HOSTILE[:21] + "…", ODD, "00:00"} <= set(browser.evaluate(TEXTS))
     assert browser.evaluate("document.querySelectorAll('img, image, .timeline a').length") == 0
     assert browser.logged == []
+
+
+SPANS = """[...document.querySelectorAll('.timeline g.point > path')].map((node) => {
+  const box = node.getBoundingClientRect();
+  const axis = node.closest('.timeline')._fullLayout.xaxis;
+  const left = node.closest('.timeline').getBoundingClientRect().left + axis._offset;
+  const seconds = (x) => (axis.p2d ? Date.parse(axis.p2d(x - left) + 'Z') : 0) / 1000 - Date.UTC(2000, 0, 1) / 1000;
+  return [Math.round(seconds(box.left) * 2) / 2, Math.round(seconds(box.right) * 2) / 2];
+})"""
+
+
+def test_browser_draws_bars_where_they_are(tmp_path: Path, browser: Chromium) -> None:
+    """At 2 s and at 8.5 s as well as at 40 s: plotly takes numbers of four digits for years."""
+    path = tmp_path / "report.html"
+    found = (Detection("Dive", 0.9, 2.0, 5.0), Detection("Dive", 0.8, 40.0, 44.5))
+    truth = {"a": annotated("a", Segment("Dive", 8.5, 12.0))}
+    write_report(path, {"a": VideoDetections("a", found, 60.0)}, truth=truth)
+    browser.open(path)
+    browser.wait(BARS, [3])
+    assert sorted(map(tuple, browser.evaluate(SPANS))) == [(2.0, 5.0), (8.5, 12.0), (40.0, 44.5)]
 
 
 def test_browser_filters_the_timelines(full: Path, browser: Chromium) -> None:

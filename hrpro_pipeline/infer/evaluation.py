@@ -21,6 +21,7 @@ class Evaluation:
         tiou: thresholds [K].
         classes: AP at each threshold by label, for the classes that have ground truth.
         num_videos, num_segments, num_detections: what was compared.
+        num_missing: videos of the ground truth without detections: all their segments count as missed.
         num_left_out: detections of videos outside the ground truth, or of labels that it does not have.
     """
 
@@ -29,6 +30,7 @@ class Evaluation:
     num_videos: int
     num_segments: int
     num_detections: int
+    num_missing: int
     num_left_out: int
 
     @property
@@ -107,6 +109,7 @@ def evaluate(
         num_videos=len(names),
         num_segments=sum(map(len, segments.values())),
         num_detections=sum(map(len, found.values())),
+        num_missing=sum(video_id not in detections for video_id in names),
         num_left_out=left_out,
     )
 

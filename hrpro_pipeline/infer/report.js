@@ -29,12 +29,16 @@ function size(node) {
   node.style.height = Math.max(rowsOf(videos[node.dataset.index]).length, 1) * 26 + 52 + "px";
 }
 
-// Times are in ms: plotly's date axis then labels them as mm:ss at any zoom.
+// Times are dates: plotly's date axis then labels them as mm:ss at any zoom. They start long after 1970 because plotly
+// takes a number of four digits for a year.
+const START = Date.UTC(2000, 0, 1);
+const at = (seconds) => START + seconds * 1000;
+
 function bars(segments, rows, color, opacity, width, hover) {
   return {
     type: "bar", orientation: "h", width, hoverinfo: "text", hovertext: segments.map(hover),
     y: segments.map(([index]) => rows.indexOf(index)),
-    base: segments.map(([, start]) => start * 1000),
+    base: segments.map(([, start]) => at(start)),
     x: segments.map(([, start, end]) => (end - start) * 1000),
     marker: {
       color: segments.map(color), opacity: segments.map(opacity),
@@ -61,7 +65,7 @@ function draw(node) {
       ([index, start, end, score]) => `${name(index)}, score ${score.toFixed(3)}<br>${span(start, end)}`),
     {
       type: "scatter", mode: "markers", hoverinfo: "text", cliponaxis: false,
-      x: video.points.filter(visible).map(([, time]) => time * 1000),
+      x: video.points.filter(visible).map(([, time]) => at(time)),
       y: video.points.filter(visible).map(([index]) => rows.indexOf(index)),
       hovertext: video.points.filter(visible).map(([index, time]) => `${name(index)}, point<br>${clock(time)}`),
       marker: { symbol: "diamond", size: narrow ? 6 : 8, color: color("--text"), line: { width: 1, color: color("--card") } },
@@ -74,7 +78,7 @@ function draw(node) {
     margin: { l: narrow ? 106 : 150, r: 16, t: 8, b: 32 },
     hoverlabel: { bgcolor: color("--back"), bordercolor: color("--line"), font: { color: color("--text") }, align: "left" },
     xaxis: {
-      type: "date", range: video.range.map((time) => time * 1000), gridcolor: color("--line"), zeroline: false,
+      type: "date", range: video.range.map(at), gridcolor: color("--line"), zeroline: false,
       nticks: narrow ? 5 : 12, tickangle: 0,
       tickformatstops: [
         { dtickrange: [null, 999], value: "%M:%S.%2f" },

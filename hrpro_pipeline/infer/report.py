@@ -22,6 +22,9 @@ from hrpro_pipeline.infer.evaluation import Evaluation
 # With more classes they repeat; each class has a row of its own, so that no two are confused.
 PALETTE = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")
 
+# Detections a video, on average, when the page opens.
+_SHOWN_AT_FIRST = 10
+
 
 def write_report(
     path: Path,
@@ -73,6 +76,7 @@ def write_report(
         scores=_scores(evaluation, colors) if evaluation else "",
         lowest=math.floor(min([0, *scores])),
         highest=math.ceil(max([1, *scores])),
+        initial=_initial_score(scores, len(shown)),
         filters="".join(
             f'<label><input type="checkbox" checked> <span class="swatch" style="--class: {color}"></span> '
             f"{escape(label)}</label>"
@@ -98,6 +102,14 @@ def _best(video: VideoDetections, min_score: float, top: int) -> VideoDetections
     enough = (item for item in video.detections if item.score >= min_score)
     best = sorted(enough, key=lambda item: item.score, reverse=True)[:top]
     return replace(video, detections=tuple(best))
+
+
+def _initial_score(scores: Sequence[float], num_videos: int) -> float:
+    """Where the slider starts: soft-NMS keeps hundreds of weak detections, which would cover each other."""
+    count = _SHOWN_AT_FIRST * num_videos
+    if len(scores) <= count:
+        return math.floor(min([0, *scores]))
+    return math.floor(100 * sorted(scores, reverse=True)[count - 1]) / 100
 
 
 def _timeline(
