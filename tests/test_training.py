@@ -329,3 +329,14 @@ def test_batches_cover_an_epoch_and_depend_on_the_step_alone() -> None:
     assert len(set(epoch.tolist())) == 9
     np.testing.assert_array_equal(batch_order(2, 10, 3, seed=0), epoch[6:])
     assert sorted(batch_order(7, 2, 16, seed=0).tolist()) == [0, 1]
+
+
+@pytest.mark.gpu
+def test_cuda_trains_as_the_cpu_does(tmp_path: Path) -> None:
+    still = ("snippet.dropout=0", "snippet.attention_dropout=0", "snippet.classifier_dropout=0", "instance.dropout=0")
+    for name in ("cpu", "cuda"):
+        train(ordinary(), settings(*still), tmp_path / name, device=torch.device(name))
+    for ours, theirs in zip(rows(tmp_path / "cpu"), rows(tmp_path / "cuda"), strict=True):
+        if ours["stage"] == "snippet":
+            assert theirs["total"] == pytest.approx(ours["total"], rel=1e-2)
+    finite(tmp_path / "cuda")
