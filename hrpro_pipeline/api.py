@@ -18,7 +18,7 @@ from hrpro_pipeline.data.annotations import (
 )
 from hrpro_pipeline.data.dataset import TrainingSet, load_training_set
 from hrpro_pipeline.data.detections import Detection, read_detections
-from hrpro_pipeline.data.features import list_features, read_features
+from hrpro_pipeline.data.features import check_uniform, list_features, read_features, read_header
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.job import ExtractionSummary, extract_folder
 from hrpro_pipeline.infer.detector import Ambiguous, Detector
@@ -105,7 +105,9 @@ def train_detector(
         if not truth:
             raise HrproError("--evaluate-on needs --annotations with the segments to evaluate against")
         left_out = read_ambiguous(Path(ambiguous)) if ambiguous is not None else {}
-        evaluator = _evaluator(Path(features), in_subset(truth, evaluate_on), settings, where, left_out, evaluate_on)
+        evaluator = _evaluator(
+            Path(features), in_subset(truth, evaluate_on), settings, data, where, left_out, evaluate_on
+        )
     return train(data, settings, Path(out), seed=seed, device=where, evaluate=evaluator, resume=resume)
 
 
@@ -145,12 +147,14 @@ def report_detections(
     annotations: PathLike | None = None,
     points: PathLike | None = None,
     subset: str | None = None,
+    preset: str = "thumos14",
     min_score: float = 0.0,
 ) -> None:
     """Show detections on one self-contained HTML page, beside ground truth and points where given.
 
     Args:
         subset: evaluate on this subset; on the annotated videos that have detections otherwise.
+        preset: gives tIoU thresholds and the videos left out of the evaluation.
         min_score: show detections from this score on.
     """
     read = read_detections(Path(detections))
@@ -158,14 +162,15 @@ def report_detections(
     evaluated = {key: video for key, video in truth.items() if key in read}
     if subset is not None:
         evaluated = in_subset(truth, subset)
-    has_segments = any(video.segments for video in evaluated.values())
+    chosen = load_settings(preset).evaluate
+    has_segments = any(video.segments for key, video in evaluated.items() if key not in chosen.exclude)
     found = {video_id: video.detections for video_id, video in read.items()}
     write_report(
         Path(out),
         read,
         truth=truth,
         points=read_points(Path(points)) if points is not None else (),
-        evaluation=evaluate(found, evaluated, EvaluateSettings().tiou) if has_segments else None,
+        evaluation=evaluate(found, evaluated, chosen.tiou, chosen.exclude) if has_segments else None,
         min_score=min_score,
     )
 
@@ -182,18 +187,28 @@ def _evaluator(
     features: Path,
     truth: dict[str, VideoAnnotation],
     settings: Settings,
+    data: TrainingSet,
     device: torch.device,
     ambiguous: dict[str, list[tuple[float, float]]],
     subset: str,
 ) -> Callable[[TrainedModel], dict[str, Any]]:
-    """A function that evaluates a model on a subset whose features are in the same folder."""
+    """A function that evaluates a model on a subset whose features are in the same folder.
+
+    Raises:
+        HrproError: no features or segments of the subset, or features that were not made like those of `data`.
+    """
     exclude = settings.evaluate.exclude
     paths = list_features(features)
     wanted = {video_id: video for video_id, video in truth.items() if video_id not in exclude}
     there = {video_id: read_features(paths[video_id]) for video_id in wanted if video_id in paths}
     if not there:
         raise HrproError(f"{features}: no features of the videos of subset {subset!r}")
+    first = data.videos[0].video_id
+    headers = {first: read_header(paths[first])} | {video_id: item.header for video_id, item in there.items()}
+    check_uniform(((paths[video_id], header) for video_id, header in headers.items()), tuple(data.widths))
     missing = len(wanted) - len(there)
+    if not any(video.segments for video in wanted.values()):
+        raise HrproError(f"the annotations of subset {subset!r} have no segments to evaluate against")
 
     def evaluator(model: TrainedModel) -> dict[str, Any]:
         detector = Detector(model, device)

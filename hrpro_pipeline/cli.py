@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hrpro_pipeline import __version__
-from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.errors import HrproError, UsageError
 
 if TYPE_CHECKING:
     from hrpro_pipeline.infer.evaluation import Evaluation
@@ -32,7 +32,7 @@ class _Group(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
+            ctx.exit(2 if isinstance(error, UsageError) else 1)
         except KeyboardInterrupt:
             click.echo("stopped", err=True)
             ctx.exit(130)
@@ -122,7 +122,7 @@ def extract(
 @click.option("--evaluate-on", metavar="SUBSET", help="Evaluate on this subset of the annotations while training.")
 @click.option("--ambiguous", type=ExistingFile, help="Ambiguous segments for that evaluation (THUMOS14).")
 @_preset
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @_device
 def train(features: Path, points: Path, out: Path, **options: Any) -> None:
@@ -220,10 +220,9 @@ def evaluate(
 @click.option("--annotations", type=ExistingFile, help="Ground truth to show and to evaluate against.")
 @click.option("--points", type=ExistingFile, help="Labelled points to show.")
 @click.option("--subset", help="Evaluate on this subset.  [default: the annotated videos that have detections]")
+@click.option("--preset", default="thumos14", show_default=True, help="Gives tIoU thresholds and excluded videos.")
 @click.option("--min-score", type=float, default=0.0, show_default=True, help="Show detections from this score on.")
-def report(
-    detections: Path, out: Path, annotations: Path | None, points: Path | None, subset: str | None, min_score: float
-) -> None:
+def report(detections: Path, out: Path, **options: Any) -> None:
     """Show detections on one self-contained HTML page.
 
     \b
@@ -232,7 +231,7 @@ def report(
     """
     from hrpro_pipeline.api import report_detections
 
-    report_detections(detections, out, annotations=annotations, points=points, subset=subset, min_score=min_score)
+    report_detections(detections, out, **options)
     click.echo(f"{out}: open it in a browser")
 
 
@@ -325,7 +324,7 @@ def weights(action: str) -> None:
 
 @main.command()
 @click.option("--out", default=Path("demo-out"), show_default=True, type=FolderOut, help="Folder for everything.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def demo(out: Path, seed: int) -> None:
     """Run the whole chain on made videos: render, extract, train, detect, evaluate, report. Takes minutes.
 
@@ -343,7 +342,7 @@ def _thresholds(text: str) -> tuple[float, ...]:
     try:
         first, last, step = (float(part) for part in text.split(":"))
         count = round((last - first) / step) + 1
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise click.BadParameter(
             f"{text!r}; expected first:last:step, such as 0.1:0.7:0.1", param_hint="--tiou"
         ) from None

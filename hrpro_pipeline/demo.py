@@ -16,12 +16,17 @@ from hrpro_pipeline.scenes import write_demo
 
 NUM_TRAIN, NUM_TEST = 10, 6
 _TIOU = (0.3, 0.5, 0.7)
+_MARK = ".hrpro-demo"
 # What is compared: name, folder, settings over the preset's.
 _MODELS = (
     ("both streams", "both", ()),
     ("RGB alone", "rgb", ("extract.streams=[rgb]",)),
     ("flow alone", "flow", ("extract.streams=[flow]",)),
     ("untrained", "untrained", ("snippet.steps=0", "instance.epochs=0")),
+)
+_MADE = (
+    *("videos", "features", *(folder for _, folder, _ in _MODELS)),
+    *("annotations.json", "points.csv", "unseen.txt", "results.json", "report.html"),
 )
 
 
@@ -88,11 +93,13 @@ def _try(out: Path, folder: str, overrides: Sequence[str], seed: int, unseen: Pa
 
 
 def _clear(out: Path) -> None:
-    """Make room for a new demo; nothing but a demo is ever removed."""
+    """Remove what an earlier demo left in `out`, and nothing else."""
     if out.is_dir() and any(out.iterdir()):
-        if not (out / "annotations.json").is_file() or not (out / "videos").is_dir():
+        if not (out / _MARK).is_file():
             raise HrproError(f"{out}: holds something else than a demo; choose another --out")
-        shutil.rmtree(out)
+        for path in (out / name for name in _MADE):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    write_text(out / _MARK, "made by `hrpro demo`, which replaces the files beside this one\n")
 
 
 def _table(results: dict[str, Evaluation]) -> list[str]:

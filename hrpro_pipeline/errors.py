@@ -7,6 +7,10 @@ class HrproError(Exception):
     """An error a user can act on; the command line prints its text alone and exits with 1."""
 
 
+class UsageError(HrproError):
+    """Options that are wrong whatever the data: the command line exits with 2."""
+
+
 class ProblemsError(HrproError):
     """Everything that is wrong with one input, reported at once.
 

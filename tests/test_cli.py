@@ -264,7 +264,39 @@ class TestMistakes:
 
     def test_an_unknown_setting(self, trained: Path, tmp_path: Path) -> None:
         arguments = ("import", "features", tmp_path, "--out", tmp_path / "out", "--set", "extract.fpz=25")
-        assert "did you mean extract.fps?" in fails(*arguments)
+        result = hrpro(*arguments)
+        assert result.exit_code == 2
+        assert "did you mean extract.fps?" in result.output
+
+    @pytest.mark.parametrize("option", [("--preset", "thumos"), ("--set", "preset.x=1"), ("--set", "snippet.steps")])
+    def test_wrong_options_are_bad_usage(self, trained: Path, tmp_path: Path, option: tuple[str, str]) -> None:
+        assert hrpro("import", "features", tmp_path, "--out", tmp_path / "out", *option).exit_code == 2
+        device = ("detect", trained / "run", trained / "features", "--out", tmp_path / "out", "--device", "zzz")
+        assert hrpro(*device).exit_code == 2
+
+    def test_evaluating_without_segments_is_said_before_training(
+        self, archive: Path, trained: Path, tmp_path: Path
+    ) -> None:
+        truth = tmp_path / "gt.json"
+        truth.write_text(json.dumps({"database": {"test_6": {"subset": "test", "annotations": []}}}))
+        points = tmp_path / "points.csv"
+        points.write_text("video_id,class,time\ntrain_0,run,3\n")
+        arguments = ("train", trained / "features", "--points", points, "--annotations", truth, "--out", tmp_path / "r")
+        assert "no segments to evaluate against" in fails(*arguments, "--evaluate-on", "test")
+        assert not (tmp_path / "r").exists()
+
+    def test_features_and_videos_in_one_folder(self, trained: Path, tmp_path: Path) -> None:
+        (tmp_path / "a.h5").write_bytes((trained / "features" / "test_6.h5").read_bytes())
+        (tmp_path / "b.mp4").touch()
+        output = fails("detect", trained / "run", tmp_path, "--out", tmp_path / "out", "--device", "cpu")
+        assert "holds both features and videos" in output
+
+    def test_a_demo_removes_nothing_but_a_demo(self, tmp_path: Path) -> None:
+        (tmp_path / "videos").mkdir()
+        (tmp_path / "videos" / "precious.mp4").touch()
+        (tmp_path / "annotations.json").touch()
+        assert "something else than a demo" in fails("demo", "--out", tmp_path)
+        assert (tmp_path / "videos" / "precious.mp4").exists()
 
     @pytest.mark.parametrize("tiou", ["0.5", "0.7:0.1:0.1", "0:1:0.5", "a:b:c", "0.1:0.7:0"])
     def test_thresholds_that_are_none(self, archive: Path, trained: Path, tiou: str) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from hrpro_pipeline.configs.load import check_settings, dump_settings, load_settings, preset_names
 from hrpro_pipeline.configs.schema import Settings
 from hrpro_pipeline.data.annotations import class_names, in_subset, read_annotations, read_ids, read_points
-from hrpro_pipeline.errors import HrproError, ProblemsError
+from hrpro_pipeline.errors import HrproError, UsageError
 
 # preset, folder of annotations, classes, training videos, test videos, points
 DATASETS = [
@@ -85,6 +85,10 @@ def test_override() -> None:
         ("snippet.steps", "expected section.key=value"),
         ("steps=3", "expected section.key=value"),
         ("snippet.steps=[1", "not a number, word or [list]"),
+        ("snippet.steps=2024-13-45", "not a number, word or [list]"),
+        ("preset.x=1", "expected section.key=value"),
+        ("detect.class_grid=[0, 1, 0]", "positive step"),
+        ("evaluate.tiou=[5]", "evaluate.tiou"),
     ],
 )
 def test_wrong_override_names_key_and_remedy(override: str, expected: str) -> None:
@@ -94,9 +98,10 @@ def test_wrong_override_names_key_and_remedy(override: str, expected: str) -> No
 
 
 def test_all_wrong_settings_are_reported_at_once() -> None:
-    with pytest.raises(ProblemsError) as caught:
+    with pytest.raises(UsageError, match="2 problems") as caught:
         load_settings("thumos14", ["snippet.stepz=7", "instance.epochs=-1"])
-    assert len(caught.value.problems) == 2
+    assert "did you mean snippet.steps?" in str(caught.value)
+    assert "instance.epochs" in str(caught.value)
 
 
 def test_unknown_preset_names_the_nearest() -> None:

@@ -97,13 +97,24 @@ class TestAnnotations:
         for number, part in enumerate(("a: duration", "a, annotation 1: label", "b: fps", "b, annotation 1", "'../c'")):
             assert any(part in problem for problem in problems), (number, problems)
 
+    def test_numbers_as_text(self, tmp_path: Path) -> None:
+        entry = {"annotations": [{"label": "run", "segment": ["67.5", "75.9"]}]}
+        videos = read_annotations(self.write(tmp_path, {"database": {"a": entry}}))
+        assert videos["a"].segments[0].start_seconds == 67.5
+
     def test_duplicate_ids(self, tmp_path: Path) -> None:
         path = self.write(tmp_path, '{"database": {"a": {"annotations": []}, "a": {"annotations": []}}}')
         assert "a: appears twice" in problems_of(read_annotations, path)
 
     @pytest.mark.parametrize(
         ("content", "expected"),
-        [("{", "line 1: not JSON"), ("", "not JSON"), ([], "no 'database'"), ({"database": {}}, "is empty")],
+        [
+            ('{"database": ' + "9" * 5000 + "}", "not JSON that can be read"),
+            ("{", "line 1: not JSON"),
+            ("", "not JSON"),
+            ([], "no 'database'"),
+            ({"database": {}}, "is empty"),
+        ],
     )
     def test_unusable(self, tmp_path: Path, content: object, expected: str) -> None:
         with pytest.raises(HrproError, match=expected):
@@ -225,6 +236,22 @@ class TestFeatures:
             with pytest.raises(HrproError, match="hrpro extract"):
                 list_features(folder)
 
+    def test_data_sets_of_other_files_are_refused(self, tmp_path: Path) -> None:
+        path, other = store(tmp_path, "a"), store(tmp_path, "b")
+        with h5py.File(path, "r+") as file:
+            del file["rgb"]
+            file["rgb"] = h5py.ExternalLink(str(other), "rgb")
+        with pytest.raises(HrproError, match="rgb is not a data set of this file"):
+            read_features(path)
+
+    @pytest.mark.parametrize("name", ["source", "settings"])
+    def test_attributes_of_the_wrong_kind(self, tmp_path: Path, name: str) -> None:
+        path = store(tmp_path, "a")
+        with h5py.File(path, "r+") as file:
+            file.attrs[name] = "[1]"
+        with pytest.raises(HrproError, match=f"{name}: not a JSON object"):
+            read_header(path)
+
     def test_an_id_that_leaves_the_folder_is_refused(self, tmp_path: Path) -> None:
         path = store(tmp_path, "a")
         with h5py.File(path, "r+") as file:
@@ -309,10 +336,22 @@ class TestTrainingSet:
             "line 2: unknown class 'xx'; did you mean 'x'",
             "line 3: 99.00 s is past the end of a (6.40 s)",
             "none: no features (none.h5)",
-            "widths",
+            "b.h5: widths",
             "NaN or infinite",
         ):
             assert any(part in problem for problem in problems), (part, problems)
+
+    def test_features_made_with_other_settings_or_weights(self, tmp_path: Path) -> None:
+        store(tmp_path / "features", "a", settings={"crop": 224}, weights={"rgb": "x", "flow": "y"})
+        store(tmp_path / "features", "b", settings={"crop": 64}, weights={"rgb": "z", "flow": "y"})
+        problems = problems_of(self.load, tmp_path, "a,x,1,\nb,x,1,\n")
+        assert "settings {'crop': 64}, but a.h5 has {'crop': 224}" in problems[0]
+        assert "b.h5: weights" in problems[1]
+
+    def test_a_stream_that_is_not_used_may_differ(self, tmp_path: Path) -> None:
+        store(tmp_path / "features", "a", weights={"rgb": "x", "flow": "y"})
+        store(tmp_path / "features", "b", weights={"rgb": "z", "flow": "y"})
+        assert len(self.load(tmp_path, "a,x,1,\nb,x,1,\n", streams=("flow",)).videos) == 2
 
     def test_a_named_video_without_points(self, tmp_path: Path) -> None:
         store(tmp_path / "features", "a")

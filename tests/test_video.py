@@ -102,6 +102,18 @@ def test_variable_frame_rate_follows_the_timestamps(tmp_path: Path) -> None:
         assert np.array_equal(image, decoded[index])
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+@pytest.mark.parametrize("fps", [10, 15, 20, 24, 30, 50])
+def test_every_tick_shows_the_frame_of_its_time(tmp_path: Path, suffix: str, fps: int) -> None:
+    """Frame k of the clock is the one shown at k / 25 s, in containers whose own clock is coarse as well."""
+    path = write_video(tmp_path / f"a{suffix}", moving_square(2 * fps, step=1), fps=fps)
+    decoded = [frame for _, frame in decode(path)]
+    shown = list(resample(decode(path), probe(path), 25))
+    assert len(shown) == 50
+    for k, image in enumerate(shown):
+        assert np.array_equal(image, decoded[k * fps // 25]), f"tick {k}"
+
+
 def test_start_time_and_odd_sizes(tmp_path: Path) -> None:
     frames = moving_square(5, width=62, height=46)
     late = probe(write_video(tmp_path / "late.mkv", frames, milliseconds=[700 + 40 * k for k in range(5)]))

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hrpro_pipeline.configs.schema import Settings
-from hrpro_pipeline.errors import HrproError, ProblemsError
+from hrpro_pipeline.errors import ProblemsError, UsageError
 
 _PRESETS = resources.files("hrpro_pipeline.configs") / "presets"
 
@@ -24,25 +24,28 @@ def preset_names() -> tuple[str, ...]:
 def load_settings(preset: str = "thumos14", overrides: Iterable[str] = ()) -> Settings:
     """A preset with `section.key=value` overrides applied, checked.
 
-    Values are read as YAML: numbers, true/false, [lists]. Raises HrproError or ProblemsError naming each wrong
+    Values are read as YAML: numbers, true/false, [lists]. Raises UsageError naming each wrong
     key or value, and the nearest right one.
     """
     if preset not in preset_names():
-        raise HrproError(f"preset {preset!r} does not exist{_nearest(preset, preset_names())}")
+        raise UsageError(f"preset {preset!r} does not exist{_nearest(preset, preset_names())}")
     values = yaml.safe_load((_PRESETS / f"{preset}.yaml").read_text(encoding="utf-8")) or {}
     values["preset"] = preset
     for override in overrides:
         key, equals, text = override.partition("=")
         section, dot, name = key.strip().partition(".")
-        if not (equals and dot and name):
-            raise HrproError(f"--set {override}: expected section.key=value, such as snippet.steps=500")
+        if not (equals and dot and name) or section == "preset":
+            raise UsageError(f"--set {override}: expected section.key=value, such as snippet.steps=500")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise HrproError(f"--set {override}: the value is not a number, word or [list]") from None
+        except (yaml.YAMLError, ValueError):
+            raise UsageError(f"--set {override}: the value is not a number, word or [list]") from None
         # YAML 1.1 reads 1e-4 as text; pydantic turns numeric text into the number that was meant.
         values.setdefault(section, {})[name] = value
-    return check_settings(values, f"preset {preset}")
+    try:
+        return check_settings(values, f"preset {preset}")
+    except ProblemsError as error:
+        raise UsageError(str(error)) from None
 
 
 def check_settings(values: Mapping[str, Any], where: str) -> Settings:

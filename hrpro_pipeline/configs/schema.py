@@ -5,9 +5,17 @@ A preset or `--set section.key=value` states only what differs. Unknown keys and
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-Grid = tuple[float, float, float]
+
+def _rising(grid: tuple[float, float, float]) -> tuple[float, float, float]:
+    start, stop, step = grid
+    if not (step > 0 and start < stop and (stop - start) / step < 1000):
+        raise ValueError("expected [start, stop, step] with start < stop and a positive step")
+    return grid
+
+
+Grid = Annotated[tuple[float, float, float], AfterValidator(_rising)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -22,7 +30,7 @@ class ExtractSettings(Section):
     """How a video becomes features. All of it is written into each feature file."""
 
     fps: float = Field(25.0, gt=0, description="frames a second of the constant-rate clock")
-    snippet_frames: int = Field(16, ge=9, description="frames a snippet (I3D needs at least 9)")
+    snippet_frames: Positive = Field(16, description="frames a snippet (I3D needs at least 9)")
     stride: Positive = Field(16, description="frames from one snippet to the next")
     resize: Positive | tuple[Positive, Positive] = Field(
         256, description="short side in pixels (aspect kept), or [width, height]"
@@ -112,7 +120,9 @@ class DetectSettings(Section):
 class EvaluateSettings(Section):
     """What the numbers are computed over."""
 
-    tiou: tuple[float, ...] = Field((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), min_length=1, description="tIoU thresholds")
+    tiou: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), min_length=1, description="tIoU thresholds"
+    )
     exclude: tuple[str, ...] = Field((), description="videos left out")
 
 

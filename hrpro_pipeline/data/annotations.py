@@ -66,6 +66,8 @@ def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
         content = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise HrproError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
+        raise HrproError(f"{path}: not JSON that can be read ({error})") from None
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
         raise HrproError(f"{path}: no 'database' object; expected ActivityNet-style JSON")
@@ -102,12 +104,14 @@ def _video(video_id: str, entry: Any, problems: list[str]) -> VideoAnnotation:
         bounds = item.get("segment") if isinstance(item, dict) else None
         if not isinstance(label, str) or not label:
             problems.append(f"{where}: label is {label!r}; expected a class name")
-        elif not isinstance(bounds, list) or len(bounds) != 2 or None in map(_number, bounds):
+            continue
+        start, end = map(_number, bounds) if isinstance(bounds, list) and len(bounds) == 2 else (None, None)
+        if start is None or end is None:
             problems.append(f"{where}: segment is {bounds!r}; expected [start, end] in seconds")
-        elif not 0 <= bounds[0] < bounds[1]:
+        elif not 0 <= start < end:
             problems.append(f"{where}: segment {bounds}; expected 0 <= start < end")
         else:
-            segments.append(Segment(label, float(bounds[0]), float(bounds[1])))
+            segments.append(Segment(label, start, end))
     return VideoAnnotation(video_id, str(entry.get("subset", "")), numbers["duration"], numbers["fps"], tuple(segments))
 
 
@@ -128,7 +132,7 @@ def in_subset(videos: dict[str, VideoAnnotation], subset: str) -> dict[str, Vide
         there = ", ".join(
             f"{name or '(none)'} ({count})" for name, count in Counter(v.subset for v in videos.values()).items()
         )
-        raise HrproError(f"no video is in subset {subset!r}; there are: {there}")
+        raise HrproError(f"no annotated video is in subset {subset!r}; there are: {there}")
     return chosen
 
 
@@ -138,8 +142,13 @@ def read_points(path: Path) -> list[Point]:
     Raises:
         ProblemsError: every wrong line, by number.
     """
-    rows = csv.reader(io.StringIO(read_text(path, "a points CSV with columns video_id,class,time")))
-    header = [name.strip() for name in next(rows, [])]
+    text = read_text(path, "a points CSV with columns video_id,class,time")
+    rows = csv.reader(io.StringIO(text))
+    try:
+        header = [name.strip() for name in next(rows, [])]
+        lines = [(rows.line_num, row) for row in rows]
+    except csv.Error as error:
+        raise HrproError(f"{path}, line {rows.line_num}: not CSV that can be read ({error})") from None
     if not header:
         raise HrproError(f"{path}: empty; expected a header video_id,class,time and a line for each point")
     if missing := [name for name in ("video_id", "class") if name not in header]:
@@ -147,8 +156,7 @@ def read_points(path: Path) -> list[Point]:
     if not {"time", "point"} & set(header):
         raise HrproError(f"{path}, line 1: no column 'time' (seconds) or 'point' (frame); found {', '.join(header)}")
     points, problems = [], []
-    for row in rows:
-        line = rows.line_num
+    for line, row in lines:
         if not any(cell.strip() for cell in row):
             continue
         cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
@@ -220,6 +228,6 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

@@ -80,6 +80,8 @@ def _load(file: Path) -> tuple[np.ndarray, str]:
         array = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         return empty, f"not a readable .npy array ({error})"
+    if not isinstance(array, np.ndarray):
+        return empty, "an archive of arrays; expected a single .npy array"
     if array.ndim != 2 or array.dtype.kind != "f":
         return empty, f"{array.dtype} {list(array.shape)}; expected floats [T, D]"
     if 0 in array.shape:

@@ -106,9 +106,9 @@ def load_training_set(
         if not set(streams) & {name for header in headers.values() for name in header.widths}:
             problems.append(f"the features have no stream {' or '.join(streams)} (setting extract.streams)")
         try:
-            check_uniform((paths[video_id], header) for video_id, header in headers.items())
-        except HrproError as error:
-            problems.append(str(error))
+            check_uniform(((paths[video_id], header) for video_id, header in headers.items()), streams)
+        except ProblemsError as error:
+            problems += [f"{problem}; extract all the same way" for problem in error.problems]
     videos = []
     for video_id, header in headers.items():
         seconds = _point_seconds(by_video[video_id], header, annotations.get(video_id), problems)

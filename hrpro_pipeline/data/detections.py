@@ -47,7 +47,7 @@ def write_detections(folder: Path, video: VideoDetections) -> Path:
         "model": video.model,
         "detections": [_as_json(detection) for detection in video.detections],
     }
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -55,7 +55,7 @@ def write_activitynet(path: Path, videos: Iterable[VideoDetections]) -> None:
     """Write all videos as one ActivityNet-style result file, atomically."""
     results = {video.video_id: [_as_json(detection) for detection in video.detections] for video in videos}
     content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
-    write_text(path, json.dumps(content) + "\n")
+    write_text(path, json.dumps(content, allow_nan=False) + "\n")
 
 
 def read_detections(path: Path) -> dict[str, VideoDetections]:
@@ -74,6 +74,9 @@ def read_detections(path: Path) -> dict[str, VideoDetections]:
             content = json.loads(read_text(file, "detections as JSON"))
         except json.JSONDecodeError as error:
             problems.append(f"{file.name}, line {error.lineno}: not JSON ({error.msg})")
+            continue
+        except (ValueError, RecursionError) as error:
+            problems.append(f"{file.name}: not JSON that can be read ({error})")
             continue
         for video in _parse(file, content, problems):
             if video.video_id in videos:
@@ -122,6 +125,6 @@ def _list(where: str, items: Any, problems: list[str]) -> tuple[Detection, ...]:
             assert isinstance(item, Mapping)
             start, end = (float(bound) for bound in item["segment"])
             found.append(Detection(str(item["label"]), float(item["score"]), start, end))
-        except (AssertionError, KeyError, TypeError, ValueError):
+        except (AssertionError, KeyError, TypeError, ValueError, OverflowError):
             problems.append(f"{where}, detection {index + 1}: expected label, score and segment [start, end]")
     return tuple(found)

@@ -123,7 +123,10 @@ def read_features(path: Path) -> VideoFeatures:
     """
     with _open(path) as file:
         header = _header(path, file)
-        streams = {name: np.asarray(file[name]) for name in STREAMS if name in file}
+        try:
+            streams = {name: np.asarray(file[name]) for name in header.widths}
+        except OSError as error:
+            raise HrproError(f"{path}: damaged ({error}); delete it and extract the video again") from None
     if problems := _array_problems(streams):
         raise ProblemsError(str(path), problems)
     return VideoFeatures(streams=streams, header=header)
@@ -147,33 +150,28 @@ def list_features(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]]) -> tuple[SnippetClock, dict[str, int]]:
-    """The clock and stream widths that all files share.
+def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]], streams: Collection[str] = STREAMS) -> None:
+    """Check that files were made alike: clock, settings, and widths and weights of the streams to be used.
 
     Raises:
         ProblemsError: files that differ from the first; features of different settings must not be mixed.
     """
     problems: list[str] = []
-    first: tuple[Path, FeatureHeader] | None = None
+    first: tuple[Path, dict[str, Any]] | None = None
     for path, header in headers:
+        traits = {
+            "clock": header.clock,
+            "settings": {name: value for name, value in header.settings.items() if name not in ("streams", "dtype")},
+            "widths": {name: width for name, width in header.widths.items() if name in streams},
+            "weights": {name: digest for name, digest in header.weights.items() if name in streams},
+        }
         if first is None:
-            first = (path, header)
-            continue
-        if header.clock != first[1].clock:
-            problems.append(
-                f"{path.name}: {_clock_text(header.clock)}, but {first[0].name} has {_clock_text(first[1].clock)}"
-            )
-        if header.widths != first[1].widths:
-            problems.append(f"{path.name}: widths {header.widths}, but {first[0].name} has {first[1].widths}")
-    if first is None:
-        raise HrproError("no feature files were given")
-    if problems:
-        raise ProblemsError(f"{first[0].parent}: features of different settings; extract all with the same", problems)
-    return first[1].clock, first[1].widths
-
-
-def _clock_text(clock: SnippetClock) -> str:
-    return f"{clock.fps:g} fps, {clock.snippet_frames} frames a snippet, stride {clock.stride}"
+            first = (path, traits)
+        for name, value in traits.items():
+            if value != first[1][name]:
+                problems.append(f"{path.name}: {name} {value}, but {first[0].name} has {first[1][name]}")
+    if first is not None and problems:
+        raise ProblemsError(f"{first[0].parent}: features that were not made alike; extract all the same way", problems)
 
 
 def _open(path: Path) -> h5py.File:
@@ -199,8 +197,14 @@ def _header(path: Path, file: h5py.File) -> FeatureHeader:
     lengths: dict[str, int] = {}
     for name in STREAMS:
         if name in file:
-            if not isinstance(file[name], h5py.Dataset) or file[name].ndim != 2:
-                raise HrproError(f"{path}: {name} is not a [T, D] data set")
+            # Links and virtual data sets would read other files.
+            linked = not isinstance(file.get(name, getlink=True), h5py.HardLink)
+            if linked or not isinstance(file[name], h5py.Dataset) or file[name].is_virtual or file[name].external:
+                raise HrproError(f"{path}: {name} is not a data set of this file")
+            if file[name].ndim != 2 or file[name].dtype.kind != "f":
+                raise HrproError(
+                    f"{path}: {name} is {file[name].dtype} {list(file[name].shape)}; expected floats [T, D]"
+                )
             lengths[name], widths[name] = file[name].shape
     if not widths:
         raise HrproError(f"{path}: no rgb or flow data set")
@@ -211,6 +215,8 @@ def _header(path: Path, file: h5py.File) -> FeatureHeader:
             name: json.loads(attributes[name]) if name in attributes else {}
             for name in ("source", "settings", "weights", "record")
         }
+        if wrong := [name for name, value in extra.items() if not isinstance(value, dict)]:
+            raise ValueError(f"{', '.join(wrong)}: not a JSON object")
         clock = SnippetClock(float(attributes["fps"]), int(attributes["snippet_frames"]), int(attributes["stride"]))
         return FeatureHeader(
             video_id=video_id,

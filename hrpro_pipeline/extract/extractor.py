@@ -71,7 +71,9 @@ def extract_video(
     shown = _reported(resample(decoding, info, settings.fps), total, on_frame)
     inputs = _network_inputs(_prepared(shown, info, settings), settings, flow_backend, device, chunk_frames)
     rows: dict[str, list[np.ndarray]] = {stream: [] for stream in settings.streams}
-    with torch.inference_mode():
+    # Plain float32: by default convolutions on recent GPUs round to 10 bits of mantissa.
+    plain = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), plain:
         for group in _groups(windows(inputs, settings.snippet_frames, settings.stride), batch):
             for stream in settings.streams:
                 levels = clips([[item[stream] for item in window] for window in group])  # [B, channels, t, H, W]
@@ -114,6 +116,7 @@ def _record(decoding: Decoding, device: torch.device) -> dict[str, Any]:
         "codec": decoding.info.codec,
         "rotation": decoding.info.rotation,
         "device": str(device),
+        "precision": "float32",
         "versions": {
             "hrpro": __version__,
             "torch": torch.__version__,

@@ -1,5 +1,6 @@
 """Many videos into a FEATURES folder: what is complete stays, what fails costs only itself."""
 
+import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,9 @@ def extract_folder(
                 else:
                     _write(target, _extract(video_id, path, plan, on_frame))
                     summary.done.append(video_id)
-            except HrproError as error:
+            except (HrproError, OSError) as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    raise  # no other video would fare better
                 status = "failed"
                 summary.failed.append(Failure(video_id, str(error)))
             bar.update(task, advance=1)

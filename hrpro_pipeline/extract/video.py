@@ -26,6 +26,9 @@ _DECORD_SECONDS = 120.0
 _DECORD_CHUNK_BYTES = 64 << 20
 _DECORD_CHUNK_FRAMES = 32
 
+# Timestamps of coarse clocks are exact (a tick of AVI is a frame); Matroska's, in ms, are rounded by half of one.
+_MOST_ROUNDING = 0.5005e-3
+
 # Frames over which timestamps must agree before frames count as missing.
 _LOOKAHEAD = 8
 
@@ -41,7 +44,7 @@ class VideoInfo:
         timestamps: presentation times in seconds, float64 [num_packets], sorted, the first at 0.
         start_seconds: the container's time of the first frame.
         last_frame_seconds: how long the last frame is shown.
-        tolerance_seconds: half a tick of the container's clock: by so much its timestamps are rounded.
+        tolerance_seconds: by so much the container rounds its timestamps.
         fps: frames a second on average.
         width, height: in pixels, before rotation.
         rotation: degrees counter-clockwise by which frames are turned for display; a multiple of 90.
@@ -174,7 +177,7 @@ def probe(path: Path) -> VideoInfo:
                 timestamps=known - known[0],
                 start_seconds=float(known[0]),
                 last_frame_seconds=_last_frame_seconds(known, last, stream, tick, rate),
-                tolerance_seconds=tick / 2,
+                tolerance_seconds=min(tick / 2, _MOST_ROUNDING),
                 width=stream.codec_context.width,
                 height=stream.codec_context.height,
                 rotation=0,

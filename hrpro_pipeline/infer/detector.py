@@ -46,6 +46,7 @@ def detect_actions(model: TrainedModel, features: Tensor, ambiguous: Ambiguous =
     detections[:, :2] = model.clock.to_seconds(scored[:, :2])
     detect = model.settings.detect
     kept = classwise_soft_nms(detections, detect.nms_sigma, detect.nms_added_seconds)
+    kept = kept[kept[:, 0] < kept[:, 1]]  # regression can reverse the bounds of a very short proposal
     return outside_ambiguous(kept, ambiguous)
 
 

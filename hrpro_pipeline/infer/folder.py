@@ -14,7 +14,7 @@ from hrpro_pipeline.data.detections import (
 from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.video import find_videos
+from hrpro_pipeline.extract.video import SUFFIXES, find_videos
 from hrpro_pipeline.infer.detector import Detector
 from hrpro_pipeline.infer.raw import features_of_videos
 from hrpro_pipeline.models.checkpoint import FILE_NAME
@@ -53,7 +53,8 @@ def detect_folder(
     wanted = read_ids(videos) if videos is not None else None
     segments = read_ambiguous(ambiguous) if ambiguous is not None else {}
     name = _model_name(model)
-    done: list[VideoDetections] = []
+    done: list[str] = []
+    together: list[VideoDetections] = []
     failed: dict[str, str] = {}
     total, items = _features(detector, paths, wanted, weights, decoder, device)
     with progress_bar() as bar:
@@ -64,18 +65,20 @@ def detect_folder(
                 if isinstance(features, HrproError):
                     raise features
                 found = _cut(detector.detect(features, segments.get(video_id, ())), min_score, top)
-            except HrproError as error:
-                failed[video_id] = str(error)
+            except (HrproError, RuntimeError) as error:  # RuntimeError: out of GPU memory, say
+                failed[video_id] = " ".join(str(error).split())[:300]
                 continue
             header = features.header
             source = str(header.source.get("name", f"{video_id}.h5"))
             result = VideoDetections(video_id, tuple(found), header.duration_seconds, source, name)
-            done.append(result)
+            done.append(video_id)
             if style == "hrpro":
                 write_detections(out, result)
+            else:
+                together.append(result)
     if style == "activitynet":
-        write_activitynet(out if out.suffix == ".json" else out / ACTIVITYNET_NAME, done)
-    return [result.video_id for result in done], failed
+        write_activitynet(out if out.suffix == ".json" else out / ACTIVITYNET_NAME, together)
+    return done, failed
 
 
 def _cut(detections: list[Detection], min_score: float | None, top: int | None) -> list[Detection]:
@@ -101,11 +104,15 @@ def _features(
     stored: dict[str, Path] = {}
     raw: list[Path] = []
     for path in paths:
-        if path.suffix == ".h5" and path.is_file():
-            stored[path.stem] = path
-        elif path.is_dir() and any(path.glob("*.h5")):
-            stored |= list_features(path)
-        else:
+        found = {path.stem: path} if path.suffix == ".h5" and path.is_file() else {}
+        if path.is_dir() and any(path.glob("*.h5")):
+            found = list_features(path)
+            if any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
+                raise HrproError(f"{path}: holds both features and videos; put them into folders of their own")
+        if twice := sorted(stored.keys() & found.keys()):
+            raise HrproError(f"{twice[0]}: features given twice, {stored[twice[0]]} and {found[twice[0]]}")
+        stored |= found
+        if not found:
             raw.append(path)
     videos = find_videos(raw) if raw else {}
     if both := sorted(stored.keys() & videos.keys()):

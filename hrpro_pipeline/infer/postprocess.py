@@ -27,7 +27,8 @@ def soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.n
         remaining, length = remaining[:-1], length[:-1]
         overlap = np.minimum(kept[place, 1], remaining[:, 1]) - np.maximum(kept[place, 0], remaining[:, 0])
         overlap = np.maximum(overlap + added_seconds, 0)
-        iou = overlap / (best_length + length - overlap)
+        # Two reversed segments could make the union 0.
+        iou = overlap / np.maximum(best_length + length - overlap, 1e-12)
         remaining[:, 3] *= np.exp(-(iou**2) / sigma)
     return kept
 

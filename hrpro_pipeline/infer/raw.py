@@ -29,4 +29,5 @@ def features_of_videos(
     if weights == "auto":
         is_random = any(digest.startswith("random") for digest in model.weights.values())
         weights = "random" if is_random else "kinetics"
-    return extract_each(videos, model.settings.extract, weights=weights, decoder=decoder, device=device)
+    flow = str(model.extraction.get("flow_algorithm", "auto")).removeprefix("tvl1-")
+    return extract_each(videos, model.settings.extract, weights=weights, flow=flow, decoder=decoder, device=device)

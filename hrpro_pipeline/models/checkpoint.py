@@ -130,7 +130,7 @@ def load_model(path: Path) -> TrainedModel:
             weights=content["weights"],
             notes=content["notes"],
         )
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise HrproError(f"{file}: damaged model ({str(error).splitlines()[0]}); train or import it again") from None
     return model.to(torch.device("cpu"))
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.errors import HrproError, UsageError
 
 
 def resolve_device(name: str) -> torch.device:
@@ -14,7 +14,7 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
-        raise HrproError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise HrproError(f"device {name}: this machine has {torch.cuda.device_count()} CUDA GPUs; use --device cpu")
     return device

@@ -92,7 +92,6 @@ def tiou(first: Tensor, second: Tensor) -> Tensor:
     end = torch.minimum(first[:, None, 1], second[None, :, 1])
     shared = end - start
     union = (first[:, 1] - first[:, 0])[:, None] + (second[:, 1] - second[:, 0])[None] - shared
-    # A reversed segment can make both negative: their ratio would pass for an overlap.
     return (shared / (union + 1e-6)).clamp(min=0)
 
 

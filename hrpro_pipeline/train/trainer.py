@@ -77,6 +77,8 @@ class _Run:
             "seed": seed,
             "classes": list(data.classes),
             "videos": [video.video_id for video in data.videos],
+            "features": [list(data.widths.items()), data.weights, data.extraction],
+            "points": [[video.positions.tolist(), video.labels.tolist()] for video in data.videos],
         }
         width = sum(data.widths.values())
         torch.manual_seed(seed)
@@ -114,15 +116,19 @@ class _Run:
             if checkpoint.exists() or (self.folder / METRICS).exists() or (self.folder / FILE_NAME).exists():
                 raise HrproError(f"{self.folder}: already holds a run; go on with --resume, or choose another --out")
             state = None
-        elif checkpoint.exists():
+        elif checkpoint.is_file():
             state = load_torch(checkpoint, "a checkpoint of this run")
+            if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
+                raise HrproError(f"{checkpoint}: not a checkpoint of a run; delete the folder and train again")
             for name, value in self.identity.items():
-                if state["identity"][name] != value:
+                if state["identity"].get(name) != value:
                     raise HrproError(
                         f"{self.folder}: was made with other {name}; resume with the same, or use another --out"
                     )
             rewind(self.folder, state["stage"], state["step"])
             log.info("resuming after %s step %d", state["stage"], state["step"])
+        elif (self.folder / FILE_NAME).exists():
+            raise HrproError(f"{self.folder}: holds a model but no checkpoint to resume from; choose another --out")
         else:
             state = None
             (self.folder / METRICS).unlink(missing_ok=True)
