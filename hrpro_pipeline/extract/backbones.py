@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hrpro_pipeline.configs.schema import ExtractSettings
-from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.errors import HrproError, ProblemsError
 from hrpro_pipeline.extract.i3d import FEATURE_DIM, load_i3d, random_i3d
 from hrpro_pipeline.extract.preprocess import scaled
 from hrpro_pipeline.extract.weights import RANDOM_SEED, Weights, load_weights
@@ -72,8 +72,17 @@ def load_backbone(stream: str, backbone: str, source: str, device: torch.device)
 
 
 def load_backbones(settings: ExtractSettings, source: str, device: torch.device) -> dict[str, Backbone]:
-    """The networks of the streams asked for, and no others."""
-    return {stream: load_backbone(stream, settings.backbone, source, device) for stream in settings.streams}
+    """The networks of the streams asked for, and no others. Raises ProblemsError for all weights that are amiss."""
+    found: dict[str, Backbone] = {}
+    problems: list[str] = []
+    for stream in settings.streams:
+        try:
+            found[stream] = load_backbone(stream, settings.backbone, source, device)
+        except HrproError as error:
+            problems.append(str(error))
+    if problems:
+        raise ProblemsError("weights of the feature networks", problems)
+    return found
 
 
 def _pytorchvideo(backbone: str, weights: Weights) -> tuple[PooledTrunk, int]:
