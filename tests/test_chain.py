@@ -1,0 +1,145 @@
+"""The whole chain on real files: raw video in, trained detector, JSON out; and the demo."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from make_videos import moving_square, write_video
+
+from hrpro_pipeline import Detector, evaluate_detections, extract_features, train_detector
+from hrpro_pipeline.cli import main
+from hrpro_pipeline.errors import HrproError
+
+SMALL = ("--set", "extract.resize=32", "--set", "extract.crop=32")
+QUICK = ("--set", "snippet.steps=4", "--set", "instance.epochs=1")
+
+
+def hrpro(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `videos`, their `features` and a `run` trained on points of one's own."""
+    folder = tmp_path_factory.mktemp("chain")
+    (folder / "videos").mkdir()
+    for name, step in (("slow", 1), ("fast", 5), ("new", 5)):
+        write_video(folder / "videos" / f"{name}.mp4", moving_square(100, step=step))
+    (folder / "points.csv").write_text("video_id,class,time\nslow,crawl,2.0\nfast,dash,1.0\nfast,dash,3.1\n")
+    result = hrpro("extract", folder / "videos", "--out", folder / "features", "--weights", "random", *SMALL)
+    assert result.exit_code == 0, result.output
+    arguments = ("--points", folder / "points.csv", "--out", folder / "run", "--device", "cpu", *QUICK)
+    result = hrpro("train", folder / "features", *arguments)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_raw_video_gives_what_its_features_give(chain: Path, tmp_path: Path) -> None:
+    """The model knows how its features were made: nothing about extraction is said again."""
+    arguments = ("--device", "cpu")
+    assert hrpro("detect", chain / "run", chain / "videos", "--out", tmp_path / "raw", *arguments).exit_code == 0
+    assert hrpro("detect", chain / "run", chain / "features", "--out", tmp_path / "stored", *arguments).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == ["fast.json", "new.json", "slow.json"]
+    for path in (tmp_path / "raw").iterdir():
+        content = json.loads(path.read_text())
+        assert content == json.loads((tmp_path / "stored" / path.name).read_text())
+        assert content["detections"]
+        assert {item["label"] for item in content["detections"]} <= {"crawl", "dash"}
+
+
+def test_python_interface(chain: Path, tmp_path: Path) -> None:
+    overrides = ("extract.resize=32", "extract.crop=32")
+    summary = extract_features([chain / "videos"], chain / "features", weights="random", overrides=overrides)
+    assert (summary.done, sorted(summary.skipped)) == ([], ["fast", "new", "slow"])
+    quick = ("snippet.steps=4", "instance.epochs=1")
+    train_detector(chain / "features", chain / "points.csv", tmp_path / "run", overrides=quick, device="cpu")
+    ours, theirs = (torch.load(run / "model.pt", weights_only=True) for run in (tmp_path / "run", chain / "run"))
+    assert torch.equal(ours["snippet"]["embed.weight"], theirs["snippet"]["embed.weight"])
+    detector = Detector.load(str(tmp_path / "run"), device="cpu")
+    found = detector(chain / "videos" / "new.mp4")
+    assert [item.score for item in found] == sorted((item.score for item in found), reverse=True)
+    assert all(item.start < item.end for item in found)
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(HrproError, match=r"text\.mp4"):
+        detector(tmp_path / "text.mp4")
+    hrpro("detect", tmp_path / "run", chain / "features", "--out", tmp_path / "detections", "--device", "cpu")
+    segments = [{"label": "dash", "segment": [0.5, 1.5]}]
+    truth = tmp_path / "gt.json"
+    truth.write_text(json.dumps({"database": {"new": {"subset": "test", "annotations": segments}}}))
+    result = evaluate_detections(tmp_path / "detections", truth)
+    assert list(result.classes) == ["dash"]
+    assert result.num_left_out > 0
+
+
+def test_features_of_other_weights_are_refused(chain: Path, tmp_path: Path) -> None:
+    """A model of random features must not be fed with others."""
+    import h5py
+
+    copy = tmp_path / "new.h5"
+    copy.write_bytes((chain / "features" / "new.h5").read_bytes())
+    with h5py.File(copy, "r+") as file:
+        file.attrs["weights"] = json.dumps({"rgb": "git-sha1:1", "flow": "git-sha1:2"})
+    result = hrpro("detect", chain / "run", copy, "--out", tmp_path / "out", "--device", "cpu")
+    assert result.exit_code == 1
+    assert "rgb was made with weights git-sha1:1" in result.output
+
+
+def test_a_backbone_of_pytorchvideo(chain: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    arguments = ("--weights", "random", "--streams", "rgb", "--set", "extract.backbone=x3d_m", *SMALL)
+    assert hrpro("extract", chain / "videos", "--out", out, *arguments).exit_code == 0
+    assert "rgb 192" in hrpro("info", out).output
+    trained = hrpro(
+        "train", out, "--points", chain / "points.csv", "--out", tmp_path / "run", "--device", "cpu", *QUICK
+    )
+    assert trained.exit_code == 0, trained.output
+    new = chain / "videos" / "new.mp4"
+    assert hrpro("detect", tmp_path / "run", new, "--out", tmp_path / "out", "--device", "cpu").exit_code == 0
+    assert json.loads((tmp_path / "out" / "new.json").read_text())["detections"]
+
+
+def test_training_killed_and_resumed(chain: Path, tmp_path: Path) -> None:
+    """SIGKILL in stage 1; the resumed run ends where an undisturbed one does."""
+
+    def command(run: Path, *more: str) -> list[str]:
+        arguments = ["train", chain / "features", "--points", chain / "points.csv", "--out", run, "--device", "cpu"]
+        quick = ["--set", "snippet.steps=30", "--set", "snippet.evaluate_every=5", "--set", "instance.epochs=1"]
+        return [sys.executable, "-m", "hrpro_pipeline", *map(str, arguments), *quick, *more]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run(command(whole), check=True, capture_output=True, env=environment)
+    with subprocess.Popen(command(cut), stderr=subprocess.DEVNULL, env=environment) as process:
+        end = time.monotonic() + 120
+        while not (cut / "checkpoints" / "last.pt").exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    subprocess.run(command(cut, "--resume"), check=True, capture_output=True, env=environment)
+    ours, theirs = (torch.load(run / "model.pt", weights_only=True) for run in (whole, cut))
+    for stage in ("snippet", "instance"):
+        assert all(torch.equal(ours[stage][name], theirs[stage][name]) for name in ours[stage])
+    lines = [(run / "metrics.jsonl").read_text() for run in (whole, cut)]
+    assert lines[0] == lines[1]
+
+
+def test_demo_learns(tmp_path: Path) -> None:
+    """The real thing, as `make demo` runs it; minutes. mAP@0.5 on unseen videos is the promise of the contract."""
+    out = tmp_path / "demo"
+    command = [sys.executable, "-m", "hrpro_pipeline", "demo", "--out", str(out)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    results = json.loads((out / "results.json").read_text())
+    at_half = {name: result["mAP"][result["tiou"].index(0.5)] for name, result in results.items()}
+    assert at_half["both streams"] >= 0.5
+    assert at_half["both streams"] > max(at_half["RGB alone"], at_half["flow alone"])
+    assert at_half["untrained"] < 0.2
+    for name, value in at_half.items():
+        assert any(line.startswith(name) and f"{100 * value:.1f}" in line for line in printed.splitlines())
+    assert "test_01" in (out / "report.html").read_text()
