@@ -395,5 +395,6 @@ def _with_deadline(function: Callable[[], Result]) -> Result:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    # FFmpeg's errors carry a number that tells nobody anything.
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
     return text if len(text) <= 160 else text[:157] + "..."
