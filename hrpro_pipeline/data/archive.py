@@ -1,6 +1,5 @@
 """The layout of the published feature archives: `features/{train,test}/VIDEO.npy` beside `gt_full.json`."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,7 @@ from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 
-def import_archive(
-    archive: Path, out: Path, clock: SnippetClock, on_video: Callable[[int, int], None] = lambda done, total: None
-) -> list[str]:
+def import_archive(archive: Path, out: Path, clock: SnippetClock) -> list[str]:
     """Convert a published feature archive to the feature store.
 
     Args:
@@ -22,7 +19,6 @@ def import_archive(
             `gt_full.json` beside it gives durations where it is there.
         out: FEATURES folder to write.
         clock: the clock the features were made with; the arrays do not say.
-        on_video: called with (done, total) after each video.
 
     Returns:
         The ids of the videos, in order.
@@ -55,7 +51,7 @@ def import_archive(
     problems += _clock_problems(clock, lengths, videos)
     if problems:
         raise ProblemsError(str(archive), problems)
-    for index, file in enumerate(files):
+    for file in files:
         array, _ = _load(file)
         half = array.shape[1] // 2
         num_frames = len(array) * clock.stride + clock.snippet_frames - clock.stride
@@ -69,7 +65,6 @@ def import_archive(
             num_frames=num_frames,
             settings={"imported": "published archive", "fps": clock.fps, "stride": clock.stride},
         )
-        on_video(index + 1, len(files))
     return [file.stem for file in files]
 
 

@@ -339,15 +339,12 @@ def _with_indices(frames: Iterable[av.VideoFrame], info: VideoInfo) -> Iterator[
         waiting.append((count, lead, frame))
         if len(waiting) == _LOOKAHEAD:
             missing = max(missing or 0, min(lead for _, lead, _ in waiting))
-            yield _numbered(*waiting.popleft(), missing, info)
+            first, _, shown = waiting.popleft()
+            yield min(first + missing, info.num_packets - 1), shown
     if missing is None:
         missing = max(0, min((lead for _, lead, _ in waiting), default=0))
-    for item in waiting:
-        yield _numbered(*item, missing, info)
-
-
-def _numbered(count: int, _lead: int, frame: av.VideoFrame, missing: int, info: VideoInfo) -> tuple[int, av.VideoFrame]:
-    return min(count + missing, info.num_packets - 1), frame
+    for count, _, frame in waiting:
+        yield min(count + missing, info.num_packets - 1), frame
 
 
 def _open_decord(info: VideoInfo) -> Any:
