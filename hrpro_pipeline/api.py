@@ -1,10 +1,12 @@
 """The Python interface, and what the command line is made of: extract, train, detect, evaluate."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.configs.schema import EvaluateSettings, ExtractSettings, Settings
@@ -16,19 +18,51 @@ from hrpro_pipeline.data.annotations import (
     read_ids,
     read_points,
 )
-from hrpro_pipeline.data.dataset import TrainingSet, load_training_set
+from hrpro_pipeline.data.dataset import TrainingSet, draw_validation, hold_out, load_training_set
 from hrpro_pipeline.data.detections import Detection, read_detections
 from hrpro_pipeline.data.features import check_uniform, list_features, read_features, read_header
-from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.data.files import write_text
+from hrpro_pipeline.data.point_labels import Distribution, draw_points, points_csv
+from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.job import ExtractionSummary, extract_folder
-from hrpro_pipeline.infer.detector import Ambiguous, Detector
 from hrpro_pipeline.infer.evaluation import Evaluation, drop_ambiguous, evaluate
+from hrpro_pipeline.infer.evaluator import evaluator, point_measure, segment_measure
 from hrpro_pipeline.infer.report import write_report
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
-from hrpro_pipeline.train.trainer import train
+from hrpro_pipeline.train.trainer import Selection, train
 
 PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class SeedScores:
+    """Scores of the same training with several seeds: by name (average, mAP@0.5, point_mAP), one for each seed."""
+
+    seeds: tuple[int, ...]
+    scores: dict[str, list[float]]
+    checkpoint: str
+
+    @classmethod
+    def of(cls, seeds: Sequence[int], models: Sequence[TrainedModel]) -> "SeedScores":
+        """From the evaluations of the checkpoints that became the models."""
+        evaluations = [model.notes["evaluation"] for model in models]
+        names = [name for name in evaluations[0] if name in ("average", "point_mAP") or name.startswith("mAP@")]
+        scores = {name: [float(values[name]) for values in evaluations] for name in names}
+        return cls(tuple(seeds), scores, models[0].notes["checkpoint"])
+
+    def mean(self, name: str) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.scores[name]))
+
+    def deviation(self, name: str) -> float:
+        """Standard deviation over the seeds, of a sample; 0 for one seed."""
+        return float(np.std(self.scores[name], ddof=1)) if len(self.seeds) > 1 else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `seeds.json`."""
+        summary = {name: {"mean": self.mean(name), "deviation": self.deviation(name)} for name in self.scores}
+        return {"seeds": list(self.seeds), "checkpoint": self.checkpoint, "scores": self.scores, "summary": summary}
 
 
 def extract_features(
@@ -73,13 +107,18 @@ def train_detector(
     videos: PathLike | None = None,
     evaluate_on: str | None = None,
     ambiguous: PathLike | None = None,
+    validate_on: PathLike | float | None = None,
+    best_on_test: bool = False,
     preset: str = "thumos14",
     overrides: Sequence[str] = (),
     seed: int = 0,
     resume: bool = False,
     device: str = "auto",
+    stage1: TrainedModel | None = None,
 ) -> TrainedModel:
     """Train both stages on cached features and points, and write a RUN folder.
+
+    The last checkpoint becomes the model, unless `validate_on` or `best_on_test` is given.
 
     Args:
         annotations: ActivityNet-style JSON: class list, frame rates, and segments for `evaluate_on`; the classes of
@@ -87,7 +126,14 @@ def train_detector(
         videos: file that names the training videos; all that have points otherwise.
         evaluate_on: subset of the annotations to evaluate on while training, from features in the same folder.
         ambiguous: file of segments that detections must not overlap in that evaluation.
+        validate_on: file that names training videos, or a share of them, to hold out: the checkpoint that finds their
+            points best becomes the model.
+        best_on_test: the checkpoint that scores best on `evaluate_on` becomes the model. Its score there says nothing
+            about other videos; the model and all that is made with it are labelled so.
+        stage1: a model of the same settings and data whose stage 1 is taken instead of training it.
     """
+    if best_on_test and (evaluate_on is None or validate_on is not None):
+        raise UsageError("--best-on-test needs --evaluate-on, and does not go with --validate-on")
     settings = load_settings(preset, overrides)
     truth = read_annotations(Path(annotations)) if annotations is not None else {}
     data = load_training_set(
@@ -97,18 +143,58 @@ def train_detector(
         read_ids(Path(videos)) if videos is not None else None,
         settings.extract.streams,
         points_name=str(points),
+        on_disk={"disk": True, "auto": None}.get(settings.compute.features, False),
     )
     settings = _with_extraction(settings, data)
-    where = resolve_device(device)
-    evaluator = None
+    watched: dict[str, np.ndarray] = {}
+    measures = []
+    select = None
     if evaluate_on is not None:
         if not truth:
             raise HrproError("--evaluate-on needs --annotations with the segments to evaluate against")
-        left_out = read_ambiguous(Path(ambiguous)) if ambiguous is not None else {}
-        evaluator = _evaluator(
-            Path(features), in_subset(truth, evaluate_on), settings, data, where, left_out, evaluate_on
-        )
-    return train(data, settings, Path(out), seed=seed, device=where, evaluate=evaluator, resume=resume)
+        wanted = in_subset(truth, evaluate_on)
+        wanted = {key: video for key, video in wanted.items() if key not in settings.evaluate.exclude}
+        watched |= _features_of(Path(features), wanted, data, evaluate_on)
+        measures.append(segment_measure(wanted, settings.evaluate.tiou, evaluate_on))
+        if best_on_test:
+            select = Selection("average", f"{evaluate_on}, the subset that it was evaluated on")
+    if validate_on is not None:
+        if isinstance(validate_on, float):
+            names = draw_validation(data, validate_on, seed)
+        else:
+            names = read_ids(Path(validate_on))
+        data, held = hold_out(data, names)
+        watched |= {video.video_id: np.asarray(video.features) for video in held}
+        measures.append(point_measure(held, data.clock))
+        select = Selection("point_mAP", f"the points of {len(held)} validation videos")
+    left_out = read_ambiguous(Path(ambiguous)) if ambiguous is not None else {}
+    return train(
+        data,
+        settings,
+        Path(out),
+        seed=seed,
+        device=resolve_device(device),
+        evaluate=evaluator(watched, left_out, measures) if measures else None,
+        select=select,
+        resume=resume,
+        stage1=None if stage1 is None else stage1.snippet,
+    )
+
+
+def train_seeds(
+    features: PathLike, points: PathLike, out: PathLike, seeds: Sequence[int], **options: Any
+) -> SeedScores:
+    """`train_detector` with each of several seeds, into `out`/seed_N; writes `out`/seeds.json.
+
+    Raises:
+        UsageError: nothing to score by.
+    """
+    if options.get("evaluate_on") is None and options.get("validate_on") is None:
+        raise UsageError("--seeds reports a mean score: it needs --evaluate-on or --validate-on")
+    runs = [train_detector(features, points, Path(out) / f"seed_{seed}", seed=seed, **options) for seed in seeds]
+    scores = SeedScores.of(seeds, runs)
+    write_text(Path(out) / "seeds.json", json.dumps(scores.as_json(), indent=1) + "\n")
+    return scores
 
 
 def evaluate_detections(
@@ -134,8 +220,9 @@ def evaluate_detections(
     found: Mapping[str, Sequence[Detection]] = {video_id: video.detections for video_id, video in read.items()}
     if ambiguous is not None:
         found = drop_ambiguous(found, read_ambiguous(Path(ambiguous)))
+    models = tuple(sorted({video.model for video in read.values()} - {""}))
     try:
-        return evaluate(found, truth, tiou, exclude)
+        return replace(evaluate(found, truth, tiou, exclude), models=models)
     except ValueError as error:
         raise HrproError(f"{annotations}: {error}") from None
 
@@ -175,6 +262,20 @@ def report_detections(
     )
 
 
+def write_points(
+    annotations: PathLike, out: PathLike, distribution: Distribution, *, subset: str | None = None, seed: int = 0
+) -> int:
+    """Draw a point label in each annotated segment and write them as CSV -> how many."""
+    truth = read_annotations(Path(annotations))
+    if subset is not None:
+        truth = in_subset(truth, subset)
+    points = draw_points(truth.values(), distribution, seed)
+    if not points:
+        raise HrproError(f"{annotations}: no segments to draw points from")
+    write_text(Path(out), points_csv(points))
+    return len(points)
+
+
 def _with_extraction(settings: Settings, data: TrainingSet) -> Settings:
     """Settings whose extraction is that of the feature files, so that the model can extract new videos alike."""
     stored = {name: value for name, value in data.extraction.items() if name in ExtractSettings.model_fields}
@@ -183,44 +284,21 @@ def _with_extraction(settings: Settings, data: TrainingSet) -> Settings:
     return settings.model_copy(update={"extract": ExtractSettings.model_validate(merged)})
 
 
-def _evaluator(
-    features: Path,
-    truth: dict[str, VideoAnnotation],
-    settings: Settings,
-    data: TrainingSet,
-    device: torch.device,
-    ambiguous: dict[str, list[tuple[float, float]]],
-    subset: str,
-) -> Callable[[TrainedModel], dict[str, Any]]:
-    """A function that evaluates a model on a subset whose features are in the same folder.
+def _features_of(
+    features: Path, wanted: Mapping[str, VideoAnnotation], data: TrainingSet, subset: str
+) -> dict[str, np.ndarray]:
+    """Features [T, D] of a subset's videos from the folder of the training features.
 
     Raises:
         HrproError: no features or segments of the subset, or features that were not made like those of `data`.
     """
-    exclude = settings.evaluate.exclude
     paths = list_features(features)
-    wanted = {video_id: video for video_id, video in truth.items() if video_id not in exclude}
     there = {video_id: read_features(paths[video_id]) for video_id in wanted if video_id in paths}
     if not there:
         raise HrproError(f"{features}: no features of the videos of subset {subset!r}")
+    if not any(video.segments for video in wanted.values()):
+        raise HrproError(f"the annotations of subset {subset!r} have no segments to evaluate against")
     first = data.videos[0].video_id
     headers = {first: read_header(paths[first])} | {video_id: item.header for video_id, item in there.items()}
     check_uniform(((paths[video_id], header) for video_id, header in headers.items()), tuple(data.widths))
-    missing = len(wanted) - len(there)
-    if not any(video.segments for video in wanted.values()):
-        raise HrproError(f"the annotations of subset {subset!r} have no segments to evaluate against")
-
-    def evaluator(model: TrainedModel) -> dict[str, Any]:
-        detector = Detector(model, device)
-        none: Ambiguous = ()
-        found = {key: detector.detect(item, ambiguous.get(key, none)) for key, item in there.items()}
-        result = evaluate(found, wanted, settings.evaluate.tiou)
-        return {
-            "subset": subset,
-            "average": result.average,
-            **{f"mAP@{at:g}": value for at, value in zip(result.tiou, result.mean_average_precision, strict=True)},
-            "videos": len(there),
-            "videos_without_features": missing,
-        }
-
-    return evaluator
+    return {video_id: item.joined(tuple(data.widths)) for video_id, item in there.items()}

@@ -22,6 +22,38 @@ ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
 ExistingFolder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
+class Seeds(click.ParamType):
+    """Numbers with commas between them."""
+
+    name = "0,1,2"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            seeds = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            seeds = ()
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            self.fail(f"{value!r}; expected different whole numbers, such as 0,1,2", param, ctx)
+        return seeds
+
+
+class ShareOrFile(click.ParamType):
+    """A number between 0 and 1, or a file that is there."""
+
+    name = "file or share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | Path:
+        try:
+            share = float(value)
+        except ValueError:
+            return Path(ExistingFile.convert(value, param, ctx))
+        if not 0 < share < 1:
+            self.fail(f"{value}; expected a file of video ids, or a share between 0 and 1", param, ctx)
+        return share
+
+
 class _Group(click.Group):
     """Turns expected errors into one line and exit code 1; `--debug` shows where they came from."""
 
@@ -121,22 +153,96 @@ def extract(
 @click.option("--videos", type=ExistingFile, help="Training videos, one id a line.  [default: all with points]")
 @click.option("--evaluate-on", metavar="SUBSET", help="Evaluate on this subset of the annotations while training.")
 @click.option("--ambiguous", type=ExistingFile, help="Ambiguous segments for that evaluation (THUMOS14).")
+@click.option(
+    "--validate-on",
+    type=ShareOrFile(),
+    help="Hold out these training videos (a file of ids, or a share such as 0.2) and keep the checkpoint that finds "
+    "their points best.  [default: keep the last checkpoint]",
+)
+@click.option(
+    "--best-on-test",
+    is_flag=True,
+    help="Keep the checkpoint that scores best on --evaluate-on. Its score is then no honest one, and it says so.",
+)
 @_preset
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option(
+    "--seeds", type=Seeds(), help="Several seeds, as 0,1,2: runs in OUT/seed_N, mean and deviation of scores."
+)
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @_device
-def train(features: Path, points: Path, out: Path, **options: Any) -> None:
+def train(features: Path, points: Path, out: Path, seed: int, seeds: tuple[int, ...] | None, **options: Any) -> None:
     """Train both stages of HR-Pro on cached features and one labelled point per action.
+
+    Several GPUs: torchrun --nproc-per-node 4 -m hrpro_pipeline train ...
 
     \b
     Example:
       hrpro train features/ --points points.csv --annotations gt.json --evaluate-on Test --out runs/first
     """
-    from hrpro_pipeline.api import train_detector
+    from hrpro_pipeline import api
 
-    model = train_detector(features, points, out, **options)
+    if seeds is not None:
+        scores = api.train_seeds(features, points, out, seeds, **options)
+        for name in scores.scores:
+            click.echo(
+                f"{name}: {100 * scores.mean(name):.1f} +- {100 * scores.deviation(name):.1f} "
+                f"({', '.join(f'{100 * value:.1f}' for value in scores.scores[name])})"
+            )
+        click.echo(f"{out}: seeds {', '.join(map(str, seeds))}; {_checkpoint(scores.checkpoint)}")
+        return
+    model = api.train_detector(features, points, out, seed=seed, **options)
     stages = "both stages" if model.instance is not None else "stage 1 alone"
-    click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, the last checkpoint")
+    chosen = _checkpoint(model.notes["checkpoint"])
+    click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, {chosen}")
+
+
+def _checkpoint(chosen: str) -> str:
+    return "the last checkpoint" if chosen == "last" else f"the checkpoint that was {chosen}"
+
+
+@main.command()
+@click.option("--annotations", required=True, type=ExistingFile, help="ActivityNet-style JSON with segments.")
+@click.option("--distribution", required=True, type=click.Choice(["uniform", "center", "gaussian"]))
+@click.option("--subset", help="Of this subset alone.  [default: all annotated videos]")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--out", required=True, type=FileOut, help="The CSV to write.")
+def points(annotations: Path, distribution: Any, subset: str | None, seed: int, out: Path) -> None:
+    """Draw one point label in each annotated segment.
+
+    \b
+    Example:
+      hrpro points --annotations gt.json --subset Validation --distribution uniform --out points.csv
+    """
+    from hrpro_pipeline.api import write_points
+
+    click.echo(f"{out}: {write_points(annotations, out, distribution, subset=subset, seed=seed)} points")
+
+
+@main.command()
+@click.argument("features", type=ExistingFolder)
+@click.option("--points", required=True, type=ExistingFile, help="CSV: video_id, class and time (s) or point (frame).")
+@click.option("--annotations", required=True, type=ExistingFile, help="ActivityNet-style JSON with segments.")
+@click.option("--evaluate-on", default="Test", show_default=True, metavar="SUBSET", help="Subset to evaluate on.")
+@click.option("--out", required=True, type=FolderOut, help="Folder for the runs and the table.")
+@click.option("--videos", type=ExistingFile, help="Training videos, one id a line.  [default: all with points]")
+@click.option("--ambiguous", type=ExistingFile, help="Ambiguous segments for the evaluation (THUMOS14).")
+@click.option("--seeds", type=Seeds(), default="0,1,2", show_default=True)
+@_preset
+@_device
+def ablate(features: Path, points: Path, annotations: Path, out: Path, **options: Any) -> None:
+    """Train without parts of the method, over seeds, and print what each is worth (the paper's Table 3).
+
+    Run again, it does what is missing. The last checkpoint of each run counts.
+
+    \b
+    Example:
+      hrpro ablate features/ --points points.csv --annotations gt.json --evaluate-on Test --out ablation/
+    """
+    from hrpro_pipeline.ablation import run_ablation
+
+    for line in run_ablation(features, points, annotations, out, **options):
+        click.echo(line)
 
 
 @main.command()
@@ -353,7 +459,8 @@ def _thresholds(text: str) -> tuple[float, ...]:
 
 
 def _table(result: "Evaluation") -> str:
-    lines = [
+    lines = [f"model: {model}" for model in result.models]
+    lines += [
         f"{result.num_videos} videos, {result.num_segments} segments, {result.num_detections} detections"
         + (f"; {result.num_missing} videos have no detections and count as missed" if result.num_missing else "")
         + (f"; {result.num_left_out} detections of other videos or classes left out" if result.num_left_out else ""),

@@ -309,7 +309,6 @@ class TestTrainingSet:
         np.testing.assert_allclose(first.positions, [0.1 / 0.64, 5.0])
         assert (first.labels.tolist(), first.snippets.tolist()) == ([0, 1], [0, 5])
         assert second.snippets.tolist() == [1]  # frame 10 at 10 fps is 1 s
-        assert first.point_label(2).sum() == 2
 
     def test_points_alone_are_enough(self, tmp_path: Path) -> None:
         store(tmp_path / "features", "a")

@@ -14,13 +14,13 @@ from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.infer.evaluation import evaluate
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous, soft_nms
 from hrpro_pipeline.models.checkpoint import rename_instance, rename_snippet
-from hrpro_pipeline.models.instance import InstanceModel, roi_features
+from hrpro_pipeline.models.instance import InstanceModel, pool_parts, roi_features
 from hrpro_pipeline.models.proposals import candidate_proposals
 from hrpro_pipeline.models.snippet import SnippetModel, video_scores
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 from hrpro_pipeline.train.reliable import reliable_proposals
-from hrpro_pipeline.train.snippet_stage import TrainingTensors, initialise_prototypes, train_step
+from hrpro_pipeline.train.snippet_stage import SnippetBatch, initialise_prototypes, train_step
 
 SECONDS_PER_SNIPPET = 16 / 25
 
@@ -44,10 +44,12 @@ def test_snippet_model(golden: Path) -> None:
     file = np.load(golden / "snippet_model.npz")
     model = snippet_model(tensors(file, "state/")).eval()
     with torch.inference_mode():
-        scores = model(torch.from_numpy(file["features"]))
-        plain = video_scores(scores.class_scores, 8)
-        given = video_scores(scores.class_scores, 8, torch.from_numpy(file["video_label"]))
-    fused = torch.cat([scores.fused, scores.background.unsqueeze(-1)], dim=-1)
+        features = torch.from_numpy(file["features"])  # [B, T, D]
+        lengths = [features.shape[1]] * len(features)
+        scores = model(features.flatten(0, 1), lengths)
+        plain = video_scores(scores.class_scores, lengths, 8)
+        given = video_scores(scores.class_scores, lengths, 8, torch.from_numpy(file["video_label"]))
+    fused = torch.cat([scores.fused, scores.background[:, None]], dim=1)
     for ours, name in (
         (fused, "cas_fuse"),
         (scores.class_scores, "cas_S"),
@@ -55,7 +57,8 @@ def test_snippet_model(golden: Path) -> None:
         (scores.embedding, "embeded_feature"),
         (given, "vid_score_given_label"),
     ):
-        np.testing.assert_allclose(ours, file[f"out/{name}"], rtol=1e-4, atol=1e-6, err_msg=name)
+        expected = file[f"out/{name}"]
+        np.testing.assert_allclose(ours.reshape(expected.shape), expected, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_pseudo_labels_are_exactly_equal(golden: Path) -> None:
@@ -64,7 +67,9 @@ def test_pseudo_labels_are_exactly_equal(golden: Path) -> None:
     assert len(cases) == 40
     for case in cases:
         action, background = pseudo_labels(
-            torch.from_numpy(file[f"{case}/background_score"]), torch.from_numpy(file[f"{case}/point_label"])
+            torch.from_numpy(file[f"{case}/background_score"]),
+            points := torch.from_numpy(file[f"{case}/point_label"]),
+            [len(points)],
         )
         np.testing.assert_array_equal(action, file[f"{case}/action"], err_msg=f"case {case}, action")
         np.testing.assert_array_equal(background, file[f"{case}/background"], err_msg=f"case {case}, background")
@@ -75,19 +80,22 @@ def test_snippet_training_trace(golden: Path) -> None:
     settings = load_settings().snippet
     model = snippet_model(tensors(file, "initial/"))
     videos = [
-        TrainingTensors(
-            str(i), torch.from_numpy(file[f"video{i}/features"]), torch.from_numpy(file[f"video{i}/point_label"])
-        )
+        (torch.from_numpy(file[f"video{i}/features"]), torch.from_numpy(file[f"video{i}/point_label"]))
         for i in range(6)
     ]
+
+    def batch(chosen: list[tuple[torch.Tensor, torch.Tensor]]) -> SnippetBatch:
+        features, points = zip(*chosen, strict=True)
+        return SnippetBatch([], torch.cat(features), torch.cat(points), [len(each) for each in features])
+
     assert not model.prototypes.any()
-    initialise_prototypes(model, videos)
+    initialise_prototypes(model, [batch([video]) for video in videos])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=5e-4, fused=True)
     model.train()
     expected = file["losses"]
     for step in range(6):
-        losses = train_step(model, videos[:3] if step % 2 == 0 else videos[3:], optimizer, settings)
-        ours = torch.stack([losses[name] for name in ("video", "point", "background", "contrastive", "total")], dim=1)
+        chosen = videos[:3] if step % 2 == 0 else videos[3:]
+        ours = train_step(model, [batch(chosen)], 3, optimizer, settings)
         np.testing.assert_allclose(ours, expected[step], rtol=1e-4, atol=1e-6, err_msg=f"step {step}")
     initial, final = rename_snippet(tensors(file, "initial/")), rename_snippet(tensors(file, "final/"))
     for name, value in model.state_dict().items():
@@ -183,19 +191,20 @@ def test_instance_model(golden: Path) -> None:
         features, proposals, reliable = (
             torch.from_numpy(file[f"video{i}/{name}"]) for name in ("features", "proposals", "reliable")
         )
-        count = len(proposals)
+        count, lengths = len(proposals), [len(features)]
+        one = torch.zeros(count, dtype=torch.long)
         with torch.inference_mode():
-            roi = roi_features(features, proposals)
-            scores = model(features, proposals)
-            again = model(features, scores.refined)
-            regression.append(regression_loss(scores.refined, proposals, reliable, 0.3))
-            target = best_tiou(proposals, reliable)
+            roi = roi_features(features, lengths, proposals, one)
+            scores = model(pool_parts(features, lengths, proposals, one), proposals)
+            again = model.score(pool_parts(features, lengths, scores.refined, one))
+            target = best_tiou(proposals, reliable[None], one)
+            regression.append(regression_loss(scores.refined, target, reliable[None], 0.3, one))
             # All draws at 1: every proposal below the threshold takes part.
-            score.append(score_loss(scores.completeness, target, torch.ones(count), 0.3))
+            score.append(score_loss(scores.completeness, target, torch.ones(count), 0.3, one, 1))
         np.testing.assert_allclose(roi, file["roi_features"][i, :count], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(scores.completeness, file["completeness"][i, :count, 0], rtol=1e-4)
         np.testing.assert_allclose(scores.refined, file[f"video{i}/refined"], rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(again.completeness, file["completeness_refined"][i, :count, 0], rtol=1e-4)
+        np.testing.assert_allclose(again, file["completeness_refined"][i, :count, 0], rtol=1e-4)
     np.testing.assert_allclose(np.mean(regression), file["regression_loss"], rtol=1e-4)
     np.testing.assert_allclose(np.mean(score), file["score_loss"], rtol=1e-4)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import roi_align
 
 from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.configs.schema import Settings
@@ -14,11 +15,12 @@ from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.models.checkpoint import load_model
-from hrpro_pipeline.models.snippet import SnippetModel
+from hrpro_pipeline.models.instance import pool_parts, roi_features
+from hrpro_pipeline.models.snippet import AttentionLayer, SnippetModel, dropout
 from hrpro_pipeline.train import losses
-from hrpro_pipeline.train.pseudo_labels import pseudo_labels
+from hrpro_pipeline.train.pseudo_labels import pseudo_labels as packed_labels
 from hrpro_pipeline.train.reliable import negative_proposals, reliable_proposals
-from hrpro_pipeline.train.snippet_stage import batch_order, length_groups, to_tensors
+from hrpro_pipeline.train.snippet_stage import batch_order
 from hrpro_pipeline.train.trainer import train
 
 DIM = 32
@@ -126,7 +128,8 @@ def test_resume_gives_what_an_undisturbed_run_gives(tmp_path: Path, stop_at: tup
         train(ordinary(), settings(), tmp_path / "cut", evaluate=stopping)
     train(ordinary(), settings(), tmp_path / "cut", evaluate=lambda model: {"average": 0.0}, resume=True)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
-    without_time = [[{**row, "seconds": 0} for row in rows(tmp_path / name)] for name in ("whole", "cut")]
+    times = {"seconds": 0, "evaluation_seconds": 0}
+    without_time = [[{**row, **times} for row in rows(tmp_path / name)] for name in ("whole", "cut")]
     assert without_time[0] == without_time[1]
 
 
@@ -149,8 +152,12 @@ def test_resume_without_a_run_starts_one(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     broken = ordinary()
     broken.videos[1].features[3] = np.inf
-    with pytest.raises(HrproError, match="v1: scores or loss are not finite"):
+    with pytest.raises(HrproError, match="v1: the embedding is not finite"):
         train(broken, settings("snippet.batch_size=4"), tmp_path / "run")
+    run = tmp_path / "diverging"
+    with pytest.raises(HrproError, match=r"v\d: the loss is not finite; lower snippet\.learning_rate"):
+        train(ordinary(), settings("snippet.learning_rate=1e30"), run)
+    assert not (run / "model.pt").exists()
 
 
 EDGE_CASES = {
@@ -208,6 +215,11 @@ def test_heads_that_do_not_divide_the_width(tmp_path: Path) -> None:
         train(ordinary(), settings("snippet.heads=5"), tmp_path / "run")
 
 
+def pseudo_labels(background: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of one video."""
+    return packed_labels(background, points, [len(points)])
+
+
 class TestPseudoLabels:
     def test_no_points(self) -> None:
         action, background = pseudo_labels(torch.rand(5), torch.zeros(5, 2))
@@ -225,6 +237,18 @@ class TestPseudoLabels:
         points[[0, 6]] = 1
         _, background = pseudo_labels(score, points)
         assert background.tolist() == [False, False, True, True, True, False, False]
+
+    def test_packed_videos_do_not_see_each_other(self) -> None:
+        """Videos without points, of one snippet and with points at their ends lie between others."""
+        rng = np.random.default_rng(0)
+        for _ in range(50):
+            lengths = rng.integers(1, 9, size=6).tolist()
+            score = torch.from_numpy(rng.choice([0.0, 0.05, 0.5, 0.96, 0.99], sum(lengths)))
+            points = torch.from_numpy((rng.random((sum(lengths), 2)) < 0.15).astype(np.float64))
+            together = packed_labels(score, points, lengths)
+            alone = [pseudo_labels(*video) for video in zip(score.split(lengths), points.split(lengths), strict=True)]
+            for part, parts in zip(together, zip(*alone, strict=True), strict=True):
+                assert torch.equal(part, torch.cat(parts)), (lengths, score, points)
 
 
 class TestReliableProposals:
@@ -264,64 +288,138 @@ class TestNegativeProposals:
         assert len(np.unique(drawn, axis=0)) > 5
 
 
+ONE = torch.zeros(4, dtype=torch.long)
+
+
 class TestLosses:
+    def contrast(self, embedding: torch.Tensor, prototypes: torch.Tensor, *seeds: torch.Tensor) -> torch.Tensor:
+        return losses.contrastive_loss(embedding, prototypes[None], *seeds, [len(embedding)], ONE, 0.1, False)[0]
+
     def test_no_background_no_contrast(self) -> None:
-        embedding, prototypes = torch.rand(4, 8), torch.rand(3, 8)
-        action = torch.ones(4, 3)
-        none = torch.zeros(4, dtype=torch.bool)
-        assert losses.contrastive_loss(embedding, prototypes, action, none, 0.1, False) == 0
+        embedding, prototypes = torch.rand(4, 8, requires_grad=True), torch.rand(3, 8)
+        loss = self.contrast(embedding, prototypes, torch.ones(4, 3), torch.zeros(4, dtype=torch.bool))
+        assert loss == 0
+        loss.backward()
+        assert embedding.grad is not None
+        assert embedding.grad.isfinite().all()
 
     def test_unknown_prototypes_take_no_part(self) -> None:
         embedding, prototypes = torch.rand(4, 8), torch.rand(3, 8)
         action, background = torch.zeros(4, 3), torch.tensor([False, False, True, True])
         action[0, 0] = 1
-        whole = losses.contrastive_loss(embedding, prototypes[:2], action[:, :2], background, 0.1, False)
+        whole = self.contrast(embedding, prototypes[:2], action[:, :2], background)
         prototypes[2] = 0
-        assert losses.contrastive_loss(embedding, prototypes, action, background, 0.1, False) == pytest.approx(
-            whole.item()
-        )
+        assert self.contrast(embedding, prototypes, action, background) == pytest.approx(whole.item())
+
+    def test_memory_moves_video_by_video(self) -> None:
+        """All moves at once are the same as one after the other."""
+        torch.manual_seed(0)
+        start, means, present = torch.rand(4, 8), torch.rand(5, 4, 8), torch.rand(5, 4) < 0.6
+        for momentum in (0.9, 0.0, 1.0):
+            memory, expected = start.clone(), [start]
+            for mean, here in zip(means, present, strict=True):
+                memory = torch.where(here[:, None], momentum * memory + (1 - momentum) * mean, memory)
+                expected.append(memory)
+            moved = losses.moving_prototypes(start, means, present, momentum)
+            torch.testing.assert_close(moved, torch.stack(expected))
 
     def test_stage_2_losses_without_reliable_proposals(self) -> None:
-        proposals, none = torch.tensor([[0.0, 2.0], [1.0, 5.0]]), torch.empty(0, 2)
-        assert losses.best_tiou(proposals, none).tolist() == [0, 0]
-        assert losses.regression_loss(proposals, proposals, none, 0.3) == 0
+        proposals, none, one = torch.tensor([[0.0, 2.0], [1.0, 5.0]]), torch.empty(1, 0, 2), ONE[:2]
+        target = losses.best_tiou(proposals, none, one)
+        assert target.tolist() == [0, 0]
+        assert losses.regression_loss(proposals, target, none, 0.3, one).tolist() == [0]
         completeness = torch.tensor([0.5, 0.2])
-        assert losses.score_loss(completeness, torch.zeros(2), torch.rand(2), 0.3) == 0
+        assert losses.score_loss(completeness, target, torch.rand(2), 0.3, one, 1).tolist() == [0]
+
+    def test_proposals_meet_those_of_their_own_video(self) -> None:
+        reliable = torch.tensor([[[0.0, 2.0], [4.0, 6.0]], [[1.0, 3.0], [torch.nan, torch.nan]]])
+        proposals = torch.tensor([[4.0, 6.0], [4.0, 6.0], [1.0, 3.0]])
+        found = losses.best_tiou(proposals, reliable, torch.tensor([0, 1, 1]))
+        torch.testing.assert_close(found, torch.tensor([1.0, 0.0, 1.0]))
 
     def test_as_many_others_as_positives(self) -> None:
         target = torch.tensor([0.9] * 10 + [0.0] * 90)
-        draws = torch.linspace(0, 1, 100)
-        loss = losses.score_loss(torch.zeros(100), target, draws, 0.3)
+        draws, one = torch.linspace(0, 1, 100), torch.zeros(100, dtype=torch.long)
+        loss = losses.score_loss(torch.zeros(100), target, draws, 0.3, one, 1)
         # 10 positives and the draws above 1 - 10 / 90: 11 others, of loss 0.
         assert loss.item() == pytest.approx(0.5 * 0.81 * 10 / 21, rel=1e-5)
 
     def test_reversed_segments_do_not_overlap(self) -> None:
-        assert losses.tiou(torch.tensor([[5.0, 3.0]]), torch.tensor([[3.5, 4.5]])).item() == 0
+        assert losses.tiou(torch.tensor([5.0, 3.0]), torch.tensor([3.5, 4.5])).item() == 0
 
 
-def test_padding_does_not_reach_a_video() -> None:
+def test_packed_videos_get_what_they_get_alone() -> None:
     torch.manual_seed(0)
+    lengths = [5, 1, 40]
     model = SnippetModel(DIM, 3).eval()
     model.prototypes.normal_()
-    short, long = torch.rand(5, DIM), torch.rand(40, DIM)
-    padded = torch.nn.utils.rnn.pad_sequence([short, long], batch_first=True)
+    features = torch.rand(sum(lengths), DIM)
     with torch.inference_mode():
-        together = model(padded, torch.tensor([5, 40]))
-        for index, features in enumerate((short, long)):
-            for part, alone in zip(together, model(features[None]), strict=True):
-                torch.testing.assert_close(part[index, : len(features)], alone[0], rtol=1e-4, atol=1e-5)
+        together = model(features, lengths)
+        alone = [model(video, [len(video)]) for video in features.split(lengths)]
+    for part, parts in zip(together, zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(part, torch.cat(parts), rtol=1e-4, atol=1e-5)
 
 
-def test_groups_hold_every_video_once_and_little_padding() -> None:
-    lengths = [1, 900, 30, 2000, 30, 31, 1, 400]
-    batch = [
-        to_tensors(str(i), np.zeros((n, 2), np.float32), np.zeros((n, 1), np.float32)) for i, n in enumerate(lengths)
-    ]
-    groups = length_groups(batch)
-    assert sorted(video.video_id for group in groups for video in group) == [str(i) for i in range(len(lengths))]
-    assert all(len(group) == 1 or max(len(v.features) for v in group) * len(group) <= 1024 for group in groups)
-    assert len(groups) < len(batch)
-    assert [video.video_id for video in length_groups(batch[4:7])[0]] == ["4", "5", "6"]
+def test_merged_projections_are_the_same_map() -> None:
+    """More tokens than channels go through one merged product, fewer through two in a row."""
+    torch.manual_seed(0)
+    layer = AttentionLayer(DIM, 4, 8, 0.0, 0.0)
+    tokens = torch.rand(2 * DIM, DIM)
+    apart = torch.cat([layer._project(tokens[:DIM]), layer._project(tokens[DIM:])])
+    torch.testing.assert_close(layer._project(tokens), apart, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_of_random_bits() -> None:
+    torch.manual_seed(0)
+    values = torch.ones(1001, 999, requires_grad=True)
+    dropped = dropout(values, 0.3)
+    kept = dropped != 0
+    assert kept.double().mean().item() == pytest.approx(0.7, abs=0.002)
+    assert dropped[kept].unique().tolist() == [pytest.approx(1 / 0.7)]
+    # No pattern along rows or columns.
+    assert kept.double().mean(dim=0).std().item() == pytest.approx((0.21 / 1001) ** 0.5, rel=0.1)
+    assert kept.double().mean(dim=1).std().item() == pytest.approx((0.21 / 999) ** 0.5, rel=0.1)
+    dropped.sum().backward()
+    assert values.grad is not None
+    assert torch.equal(values.grad != 0, kept)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(values, 0.3), dropped)
+
+
+class TestRoiFeatures:
+    def expected(self, features: torch.Tensor, proposals: torch.Tensor) -> torch.Tensor:
+        """By torchvision, one video at a time."""
+        start, end = proposals.unbind(dim=1)
+        margin = 0.25 * (end - start)
+        padded = torch.nn.functional.pad(features.T[None, :, :, None], (0, 0, 1, 1))
+        edges = (torch.zeros_like(start), start - margin + 0.5, torch.ones_like(start), end + margin + 0.5)
+        return roi_align(padded, [torch.stack(edges, dim=1)], output_size=(12, 1)).squeeze(3).transpose(1, 2)
+
+    def test_as_torchvision_has_it(self) -> None:
+        torch.manual_seed(0)
+        lengths = [40, 1, 200]
+        features = torch.rand(sum(lengths), DIM)
+        proposals, video, expected = [], [], []
+        for index, own in enumerate(features.split(lengths)):
+            start = torch.rand(100) * len(own)
+            bounds = torch.stack([start, start + torch.rand(100) ** 3 * len(own)], dim=1) - 1  # some begin before it
+            bounds[:5] = bounds[:5].flip(1)  # regression can reverse them
+            proposals.append(bounds)
+            video.append(torch.full((100,), index))
+            expected.append(self.expected(own, bounds))
+        found = roi_features(features, lengths, torch.cat(proposals), torch.cat(video))
+        torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
+
+    def test_no_proposals(self) -> None:
+        parts = pool_parts(torch.rand(5, DIM), [5], torch.empty(0, 2), torch.empty(0, dtype=torch.long))
+        assert [part.shape for part in parts] == [(0, DIM)] * 3
+
+    def test_many_proposals_in_pieces(self) -> None:
+        features, proposals = torch.rand(9, DIM), torch.tensor([[1.0, 4.0]]).repeat(3000, 1)
+        parts = pool_parts(features, [9], proposals, torch.zeros(3000, dtype=torch.long))
+        for part in parts:
+            assert torch.equal(part, part[:1].expand_as(part))
 
 
 def test_batches_cover_an_epoch_and_depend_on_the_step_alone() -> None:

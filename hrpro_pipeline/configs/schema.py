@@ -81,6 +81,7 @@ class SnippetSettings(Section):
         True, description="quirk of the published code: the contrastive loss leaves each video's last snippet out"
     )
     momentum: Share = Field(0.999, description="momentum of the prototype memory")
+    accumulate: Positive = Field(1, description="parts that a step is cut into, to save memory")
     evaluate_every: Positive = Field(50, description="steps between evaluations and checkpoints")
 
 
@@ -97,6 +98,10 @@ class InstanceSettings(Section):
     iou_threshold: Share = Field(0.3, description="tIoU with a reliable proposal that makes a proposal positive")
     score_weight: Weight = Field(1.0, description="weight of the completeness score loss")
     regression_weight: Weight = Field(1.0, description="weight of the boundary regression loss")
+    reliable_proposals: bool = Field(
+        True, description="learn from the reliable proposal of each point (false: from all that contain it)"
+    )
+    accumulate: Positive = Field(1, description="parts that a step is cut into, to save memory")
     evaluate_every: Positive = Field(1, description="epochs between evaluations")
 
 
@@ -110,6 +115,9 @@ class DetectSettings(Section):
     outer_ratio: Weight = Field(0.25, description="outer margin of the OIC score, in proposal lengths")
     drop_runs_at_zero: bool = Field(
         True, description="quirk of the published code: a class active at position 0 alone gives no proposal"
+    )
+    window: int = Field(
+        16384, ge=2, description="snippets of a longer video that are scored together (16384 are 2.9 hours)"
     )
     nms_sigma: float = Field(0.3, gt=0, description="sigma of the Gaussian soft-NMS")
     nms_added_seconds: Weight = Field(
@@ -126,6 +134,17 @@ class EvaluateSettings(Section):
     exclude: tuple[str, ...] = Field((), description="videos left out")
 
 
+class ComputeSettings(Section):
+    """How training uses the machine; results differ by rounding alone."""
+
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="matrix products of training; auto: bf16 where the hardware has it. Detection is float32"
+    )
+    features: Literal["auto", "device", "host", "disk"] = Field(
+        "auto", description="where training features are kept; auto: the first that has room"
+    )
+
+
 class Settings(Section):
     """All settings of a run."""
 
@@ -135,3 +154,4 @@ class Settings(Section):
     instance: InstanceSettings = InstanceSettings()
     detect: DetectSettings = DetectSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    compute: ComputeSettings = ComputeSettings()

@@ -1,8 +1,10 @@
 """Features and points joined into a checked training set."""
 
 import difflib
+import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hrpro_pipeline.data.annotations import Point, VideoAnnotation, class_names
 from hrpro_pipeline.data.features import (
     STREAMS,
     FeatureHeader,
+    StoredFeatures,
     check_uniform,
     list_features,
     read_features,
@@ -26,23 +29,17 @@ class TrainingVideo:
     """One training video.
 
     Attributes:
-        features: float32 [T, D].
+        features: float32 [T, D], or their file where all videos together do not fit into memory.
         positions: points on the snippet axis, float64 [K], ascending.
         labels: class of each point, int64 [K].
         snippets: index of the snippet that each point lies in, int64 [K].
     """
 
     video_id: str
-    features: np.ndarray
+    features: np.ndarray | StoredFeatures
     positions: np.ndarray
     labels: np.ndarray
     snippets: np.ndarray
-
-    def point_label(self, num_classes: int) -> np.ndarray:
-        """float32 [T, C], 1 where a snippet holds a point of the class."""
-        target = np.zeros((len(self.features), num_classes), np.float32)
-        target[self.snippets, self.labels] = 1
-        return target
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,44 @@ class TrainingSet:
     weights: dict[str, str]
 
 
+def hold_out(data: TrainingSet, video_ids: Sequence[str]) -> tuple[TrainingSet, tuple[TrainingVideo, ...]]:
+    """Take videos out of a training set, to validate on their points -> the smaller set, and these videos.
+
+    Raises:
+        HrproError: a video is not in the set, nothing is left, or a class loses its last training point.
+    """
+    held = tuple(video for video in data.videos if video.video_id in set(video_ids))
+    kept = tuple(video for video in data.videos if video.video_id not in set(video_ids))
+    if missing := sorted(set(video_ids) - {video.video_id for video in held}):
+        raise HrproError(f"--validate-on names {missing[0]}, which is not a training video with points")
+    left = {int(label) for video in kept for label in video.labels}
+    if lost := sorted({int(label) for video in held for label in video.labels} - left):
+        raise HrproError(
+            f"--validate-on takes all training videos of class {data.classes[lost[0]]!r}; leave one to train on"
+        )
+    return replace(data, videos=kept), held
+
+
+def draw_validation(data: TrainingSet, share: float, seed: int) -> list[str]:
+    """Ids of a random share of the videos (at least one), so that every class keeps a video to train on.
+
+    Raises:
+        HrproError: no video can be spared.
+    """
+    wanted = max(1, round(share * len(data.videos)))
+    count = Counter(int(label) for video in data.videos for label in set(video.labels.tolist()))
+    drawn: list[str] = []
+    for index in np.random.default_rng([seed, 5]).permutation(len(data.videos)):
+        video = data.videos[index]
+        own = set(video.labels.tolist())
+        if len(drawn) < wanted and all(count[label] > 1 for label in own):
+            drawn.append(video.video_id)
+            count.subtract(own)
+    if not drawn:
+        raise HrproError("no video can be held out for validation: each is the only one of a class; label more videos")
+    return drawn
+
+
 def load_training_set(
     features: Path,
     points: Sequence[Point],
@@ -64,6 +99,7 @@ def load_training_set(
     video_ids: Sequence[str] | None = None,
     streams: Sequence[str] = STREAMS,
     points_name: str = "points",
+    on_disk: bool | None = None,
 ) -> TrainingSet:
     """Join features and points, and check one against the other.
 
@@ -74,6 +110,8 @@ def load_training_set(
             Its segments are not used.
         streams: the streams to use, of those that the features have.
         points_name: the points file, for errors.
+        on_disk: check the features, but leave them in their files; by default where they are larger than half of the
+            machine's memory.
 
     Raises:
         ProblemsError: all of: unknown classes, points past the end of their video, points in frames whose frame rate
@@ -109,6 +147,9 @@ def load_training_set(
             check_uniform(((paths[video_id], header) for video_id, header in headers.items()), streams)
         except ProblemsError as error:
             problems += [f"{problem}; extract all the same way" for problem in error.problems]
+    if on_disk is None:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        on_disk = sum(_joined_bytes(header, streams) for header in headers.values()) > memory / 2
     videos = []
     for video_id, header in headers.items():
         seconds = _point_seconds(by_video[video_id], header, annotations.get(video_id), problems)
@@ -120,7 +161,8 @@ def load_training_set(
             problems.append(str(error))
             continue
         if not problems and seconds:
-            videos.append(_training_video(header, array, by_video[video_id], seconds, classes))
+            kept = StoredFeatures(paths[video_id], tuple(streams), len(array)) if on_disk else array
+            videos.append(_training_video(header, kept, by_video[video_id], seconds, classes))
     if problems:
         raise ProblemsError(points_name, problems)
     if not videos:
@@ -136,8 +178,16 @@ def load_training_set(
     )
 
 
+def _joined_bytes(header: FeatureHeader, streams: Sequence[str]) -> int:
+    return 4 * header.num_snippets * sum(width for name, width in header.widths.items() if name in streams)
+
+
 def _training_video(
-    header: FeatureHeader, features: np.ndarray, points: list[Point], seconds: list[float], classes: list[str]
+    header: FeatureHeader,
+    features: np.ndarray | StoredFeatures,
+    points: list[Point],
+    seconds: list[float],
+    classes: list[str],
 ) -> TrainingVideo:
     labels = np.array([classes.index(point.label) for point in points], np.int64)
     # Stable, so that points of the same time keep the order of the file.

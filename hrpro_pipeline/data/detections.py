@@ -53,8 +53,10 @@ def write_detections(folder: Path, video: VideoDetections) -> Path:
 
 def write_activitynet(path: Path, videos: Iterable[VideoDetections]) -> None:
     """Write all videos as one ActivityNet-style result file, atomically."""
-    results = {video.video_id: [_as_json(detection) for detection in video.detections] for video in videos}
-    content = {"version": "VERSION 1.3", "results": results, "external_data": {}}
+    listed = list(videos)
+    results = {video.video_id: [_as_json(detection) for detection in video.detections] for video in listed}
+    models = ", ".join(sorted({video.model for video in listed} - {""}))
+    content = {"version": "VERSION 1.3", "results": results, "external_data": {"details": models}}
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
 
 
@@ -93,8 +95,10 @@ def _as_json(detection: Detection) -> dict[str, Any]:
 
 def _parse(file: Path, content: Any, problems: list[str]) -> list[VideoDetections]:
     if isinstance(content, dict) and isinstance(content.get("results"), dict):
+        external = content.get("external_data")
+        model = str(external.get("details", "")) if isinstance(external, dict) else ""
         return [
-            VideoDetections(video_id, _list(f"{file.name}, {video_id}", items, problems))
+            VideoDetections(video_id, _list(f"{file.name}, {video_id}", items, problems), model=model)
             for video_id, items in content["results"].items()
         ]
     if isinstance(content, dict) and content.get("schema") == SCHEMA:

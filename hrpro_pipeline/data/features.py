@@ -66,6 +66,21 @@ class VideoFeatures:
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Stands for a video's joined features [T, D] in their file: `np.asarray` reads them anew each time, `len` is T."""
+
+    path: Path
+    streams: tuple[str, ...]
+    num_snippets: int
+
+    def __len__(self) -> int:
+        return self.num_snippets
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(read_features(self.path).joined(self.streams), dtype)
+
+
 def feature_path(folder: Path, video_id: str) -> Path:
     """Where a video's features are kept in a folder."""
     return folder / f"{video_id}.h5"

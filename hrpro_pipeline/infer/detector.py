@@ -16,7 +16,7 @@ from hrpro_pipeline.infer.raw import features_of_videos
 from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import resolve_device
-from hrpro_pipeline.models.instance import InstanceModel
+from hrpro_pipeline.models.instance import pool_parts
 
 # Proposals scored at once: bounds the memory of a long video's RoI features (12 x D floats each).
 _CHUNK = 1024
@@ -26,7 +26,9 @@ _SHAPING = {"resize", "crop", "backbone", "flow_clamp"}
 Ambiguous = Sequence[tuple[float, float]]
 
 
-def detect_actions(model: TrainedModel, features: Tensor, ambiguous: Ambiguous = ()) -> np.ndarray:
+def detect_actions(
+    model: TrainedModel, features: Tensor, ambiguous: Ambiguous = (), candidates: np.ndarray | None = None
+) -> np.ndarray:
     """Detect actions in one video.
 
     Each candidate gives two detections: its own bounds scored OIC + completeness, and the refined bounds scored OIC +
@@ -36,12 +38,15 @@ def detect_actions(model: TrainedModel, features: Tensor, ambiguous: Ambiguous =
         model: networks in eval mode.
         features: [T, D] on the model's device.
         ambiguous: segments in seconds; detections that overlap one are dropped (THUMOS14's protocol).
+        candidates: the video's candidates [M, 4] where stage 1 has given them before.
 
     Returns:
         [M, 4] rows of start and end in seconds, class, score; best first.
     """
-    found = find_candidates(model.snippet, features, model.settings).proposals
-    scored = found if model.instance is None else _with_instances(model.instance, features, found)
+    found = candidates
+    if found is None:
+        found = find_candidates(model.snippet, features, model.settings).proposals
+    scored = found if model.instance is None else _with_instances(model, features, found)
     detections = scored.copy()
     detections[:, :2] = model.clock.to_seconds(scored[:, :2])
     detect = model.settings.detect
@@ -51,18 +56,25 @@ def detect_actions(model: TrainedModel, features: Tensor, ambiguous: Ambiguous =
 
 
 @torch.inference_mode()
-def _with_instances(instance: InstanceModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
-    """Candidates [M, 4] -> [2 M, 4]: their own bounds, then the refined ones, with the scores of stage 2 added."""
+def _with_instances(model: TrainedModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
+    """Candidates [M, 4] -> [2 M, 4]: their own bounds, then the refined ones, with the scores of stage 2 added.
+
+    A model trained without one of the losses of stage 2 does without what that loss would have taught.
+    """
+    instance, trained = model.instance, model.settings.instance
+    assert instance is not None
     own, refined = candidates.copy(), candidates.copy()
     bounds = torch.from_numpy(candidates[:, :2].astype(np.float32)).to(features.device)
+    one = torch.zeros(len(bounds), dtype=torch.long, device=features.device)
     for first in range(0, len(bounds), _CHUNK):
         rows = slice(first, first + _CHUNK)
-        scores = instance(features, bounds[rows])
-        again = instance(features, scores.refined)
-        own[rows, 3] += scores.completeness.float().cpu().numpy()
-        refined[rows, :2] = scores.refined.float().cpu().numpy()
-        refined[rows, 3] += again.completeness.float().cpu().numpy()
-    return np.concatenate([own, refined])
+        scores = instance(pool_parts(features, [len(features)], bounds[rows], one[rows]), bounds[rows])
+        refined[rows, :2] = scores.refined.cpu().numpy()
+        if trained.score_weight > 0:
+            own[rows, 3] += scores.completeness.cpu().numpy()
+            again = instance.score(pool_parts(features, [len(features)], scores.refined, one[rows]))
+            refined[rows, 3] += again.cpu().numpy()
+    return np.concatenate([own, refined]) if trained.regression_weight > 0 else own
 
 
 class Detector:
@@ -102,10 +114,12 @@ class Detector:
         """Detect the actions in features, best first. Raises HrproError where they do not fit the model."""
         check_features(self.model, features.header)
         joined = torch.from_numpy(features.joined(tuple(self.model.widths))).to(self.device)
-        return [
-            Detection(self.model.classes[int(label)], float(score), float(start), float(end))
-            for start, end, label, score in detect_actions(self.model, joined, ambiguous)
-        ]
+        return to_detections(detect_actions(self.model, joined, ambiguous), self.model.classes)
+
+
+def to_detections(rows: np.ndarray, classes: Sequence[str]) -> list[Detection]:
+    """Rows [M, 4] of start, end, class, score -> detections in the same order."""
+    return [Detection(classes[int(label)], score, start, end) for start, end, label, score in rows.tolist()]
 
 
 def check_features(model: TrainedModel, header: FeatureHeader) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 
 from hrpro_pipeline.data.annotations import VideoAnnotation
@@ -23,6 +24,7 @@ class Evaluation:
         num_videos, num_segments, num_detections: what was compared.
         num_missing: videos of the ground truth without detections: all their segments count as missed.
         num_left_out: detections of videos outside the ground truth, or of labels that it does not have.
+        models: what the detection files say of the models that made them.
     """
 
     tiou: tuple[float, ...]
@@ -32,6 +34,7 @@ class Evaluation:
     num_detections: int
     num_missing: int
     num_left_out: int
+    models: tuple[str, ...] = ()
 
     @property
     def mean_average_precision(self) -> list[float]:
@@ -62,6 +65,7 @@ class Evaluation:
             "average": self.average,
             "averages": self.averages,
             "classes": self.classes,
+            "models": list(self.models),
         }
 
 
@@ -138,44 +142,78 @@ def average_precision(detections: np.ndarray, segments: np.ndarray, tiou: np.nda
     Returns:
         [K].
     """
-    if not len(detections):
-        return np.zeros(len(tiou))
-    detections = detections[np.argsort(-detections[:, 3], kind="stable")]
-    hits = _match(detections, segments, tiou)  # [K, M]
-    true = np.cumsum(hits, axis=1)
-    recall = true / len(segments)
-    precision = true / np.arange(1, len(detections) + 1)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return (np.diff(recall, axis=1, prepend=0) * envelope).sum(axis=1)
+    ranked = detections[np.argsort(-detections[:, 3], kind="stable")]
+    ordered = segments[np.argsort(segments[:, 0], kind="stable")]
+    first, last = (np.searchsorted(ordered[:, 0], ranked[:, 0], side) for side in ("left", "right"))
+    hits = np.zeros((len(tiou), len(ranked)), np.bool_)
+    _match(ranked, ordered, first, last, tiou, hits)
+    return _interpolated(hits, len(segments))
 
 
-def _match(detections: np.ndarray, segments: np.ndarray, tiou: np.ndarray) -> np.ndarray:
-    """Which detections are right, [K, M]: each takes the free segment of its video with the highest tIoU.
+@numba.njit(cache=True, nogil=True)
+def _match(
+    detections: np.ndarray,
+    segments: np.ndarray,
+    first: np.ndarray,
+    last: np.ndarray,
+    tiou: np.ndarray,
+    hits: np.ndarray,
+) -> None:
+    """Mark which detections are right in `hits` [K, M]: each takes the free segment of its video with the best tIoU.
 
-    Videos do not touch each other, so the first detections of all videos are matched at once, then the second ones,
-    and so on: as many rounds as the video with the most detections has.
+    Args:
+        detections: best first. segments: by video; those of detection m's video are first[m] to last[m].
     """
-    order = np.argsort(segments[:, 0], kind="stable")
-    videos, first, count = np.unique(segments[order, 0], return_index=True, return_counts=True)
-    bounds = np.full((len(videos), count.max(), 2), np.nan)  # [V, G, 2]
-    row = np.repeat(np.arange(len(videos)), count)
-    bounds[row, np.arange(len(segments)) - first[row]] = segments[order, 1:]
+    free = np.ones((len(tiou), len(segments)), np.bool_)
+    for row in range(len(detections)):
+        start, end = detections[row, 1], detections[row, 2]
+        for level in range(len(tiou)):
+            best, best_overlap = -1, 0.0
+            for place in range(first[row], last[row]):
+                if free[level, place]:
+                    own_start, own_end = segments[place, 1], segments[place, 2]
+                    shared = max(0.0, min(end, own_end) - max(start, own_start))
+                    overlap = shared / ((own_end - own_start) + (end - start) - shared)
+                    if overlap >= tiou[level] and overlap > best_overlap:
+                        best, best_overlap = place, overlap
+            if best >= 0:
+                free[level, best] = False
+                hits[level, row] = True
 
-    hits = np.zeros((len(tiou), len(detections)), bool)
-    place = np.searchsorted(videos, detections[:, 0]).clip(max=len(videos) - 1)
-    has_truth = np.flatnonzero(videos[place] == detections[:, 0])
-    by_video = has_truth[np.argsort(place[has_truth], kind="stable")]
-    _, begins, sizes = np.unique(place[by_video], return_index=True, return_counts=True)
-    free = np.ones((len(tiou), *bounds.shape[:2]), bool)  # [K, V, G]
-    for turn in range(sizes.max(initial=0)):
-        rows = by_video[begins[sizes > turn] + turn]  # one detection a video
-        own = place[rows]
-        start, end = detections[rows, 1:2], detections[rows, 2:3]
-        shared = np.clip(np.minimum(end, bounds[own, :, 1]) - np.maximum(start, bounds[own, :, 0]), 0, None)
-        overlap = shared / ((bounds[own, :, 1] - bounds[own, :, 0]) + (end - start) - shared)  # [R, G]
-        open_to = free[:, own] & (overlap >= tiou[:, None, None])  # NaN, where a video has fewer segments: False
-        best = np.where(open_to, overlap, -1).argmax(axis=2)  # [K, R]
-        level, column = np.nonzero(open_to.any(axis=2))
-        hits[level, rows[column]] = True
-        free[level, own[column], best[level, column]] = False
-    return hits
+
+def point_average_precision(detections: np.ndarray, points: np.ndarray, labels: np.ndarray, label: int) -> float:
+    """AP of one class against points alone, for videos that have no segments.
+
+    A detection is right if it contains a point of its class, stays strictly between the points before and after (as
+    reliable proposals do; points of the same time are one), and is the first to have this point. That cannot tell how
+    well its bounds are placed, only that it neither misses a point nor runs into the next.
+
+    Args:
+        detections: [M, 4] rows of video, start, end, score, of this class.
+        points: [P, 2] rows of video, time, of all classes; labels: [P].
+
+    Returns:
+        AP; 0 without detections.
+    """
+    ranked = detections[np.argsort(-detections[:, 3], kind="stable")]
+    places = np.unique(points, axis=0)  # by video and time
+    own = np.unique(points[labels == label], axis=0)
+    # One axis for all videos, so that the points inside a detection are a range of it.
+    span = max(places[:, 1].max(), ranked[:, 2].max(initial=0)) + 1
+    axis = places[:, 0] * span + places[:, 1]
+    first = np.searchsorted(axis, ranked[:, 0] * span + np.maximum(ranked[:, 1], 0), "left")
+    last = np.searchsorted(axis, ranked[:, 0] * span + ranked[:, 2], "right")
+    is_own = np.isin(axis, own[:, 0] * span + own[:, 1])
+    right = np.flatnonzero((last - first == 1) & is_own[first.clip(max=len(axis) - 1)])
+    _, earliest = np.unique(first[right], return_index=True)
+    hits = np.zeros((1, len(ranked)), bool)
+    hits[0, right[earliest]] = True
+    return float(_interpolated(hits, len(own))[0])
+
+
+def _interpolated(hits: np.ndarray, num_truth: int) -> np.ndarray:
+    """AP [K] from which detections, best first, are right, [K, M]."""
+    true = np.cumsum(hits, axis=1)
+    precision = true / np.arange(1, hits.shape[1] + 1)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    return (np.diff(true / num_truth, axis=1, prepend=0) * envelope).sum(axis=1)

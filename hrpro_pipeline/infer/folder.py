@@ -17,7 +17,7 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.video import SUFFIXES, find_videos
 from hrpro_pipeline.infer.detector import Detector
 from hrpro_pipeline.infer.raw import features_of_videos
-from hrpro_pipeline.models.checkpoint import FILE_NAME
+from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel
 from hrpro_pipeline.progress import progress_bar
 
 
@@ -52,7 +52,7 @@ def detect_folder(
     detector = Detector.load(model, device)
     wanted = read_ids(videos) if videos is not None else None
     segments = read_ambiguous(ambiguous) if ambiguous is not None else {}
-    name = _model_name(model)
+    name = _model_name(model, detector.model)
     done: list[str] = []
     together: list[VideoDetections] = []
     failed: dict[str, str] = {}
@@ -86,10 +86,12 @@ def _cut(detections: list[Detection], min_score: float | None, top: int | None) 
     return kept[:top]
 
 
-def _model_name(model: Path) -> str:
-    """The run's name and a digest, so that a result says which model made it without telling a path."""
-    file = model / FILE_NAME if model.is_dir() else model
-    return f"{file.resolve().parent.name}/{file.name} sha256:{sha256(file)[:12]}"
+def _model_name(path: Path, model: TrainedModel) -> str:
+    """The run's name, a digest, and how the checkpoint was chosen: what a result says of its model, without a path."""
+    file = path / FILE_NAME if path.is_dir() else path
+    chosen = model.notes.get("checkpoint", "last")
+    label = "" if chosen == "last" else f" (checkpoint: {chosen})"
+    return f"{file.resolve().parent.name}/{file.name} sha256:{sha256(file)[:12]}{label}"
 
 
 def _features(

@@ -1,7 +1,9 @@
 """From scored proposals to detections: soft-NMS and the ambiguous-segment filter. Arrays only, in seconds."""
 
+import math
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 
 
@@ -15,22 +17,38 @@ def soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.n
     Returns:
         [M, 4]: all of them, best first, with decayed scores.
     """
-    remaining = np.array(detections, np.float64)
-    kept = np.empty_like(remaining)
-    length = remaining[:, 1] - remaining[:, 0] + added_seconds
-    for place in range(len(remaining)):
-        best = int(np.argmax(remaining[:, 3]))
-        kept[place] = remaining[best]
-        # The last row takes the place of the one that was kept, so that the rest stays contiguous.
-        best_length = length[best]
-        remaining[best], length[best] = remaining[-1], length[-1]
-        remaining, length = remaining[:-1], length[:-1]
-        overlap = np.minimum(kept[place, 1], remaining[:, 1]) - np.maximum(kept[place, 0], remaining[:, 0])
-        overlap = np.maximum(overlap + added_seconds, 0)
-        # Two reversed segments could make the union 0.
-        iou = overlap / np.maximum(best_length + length - overlap, 1e-12)
-        remaining[:, 3] *= np.exp(-(iou**2) / sigma)
+    rows = np.array(detections, np.float64)
+    kept = np.empty_like(rows)
+    if len(rows):
+        _decay(rows, kept, sigma, added_seconds)
     return kept
+
+
+@numba.njit(cache=True, nogil=True)
+def _decay(rows: np.ndarray, kept: np.ndarray, sigma: float, added_seconds: float) -> None:
+    """Move `rows` [M, 4] to `kept`, the best of the rest each time, and decay those that it overlaps."""
+    remaining = len(rows)
+    best = 0
+    for row in range(1, remaining):
+        if rows[row, 3] > rows[best, 3]:
+            best = row
+    for place in range(len(kept)):
+        start, end = rows[best, 0], rows[best, 1]
+        kept[place] = rows[best]
+        # The last row takes the place of the one that was kept, so that the rest stays contiguous.
+        remaining -= 1
+        rows[best] = rows[remaining]
+        best = 0
+        length = end - start + added_seconds
+        for row in range(remaining):
+            overlap = min(end, rows[row, 1]) - max(start, rows[row, 0]) + added_seconds
+            if overlap > 0:
+                # Two reversed segments could make the union 0.
+                union = max(length + rows[row, 1] - rows[row, 0] + added_seconds - overlap, 1e-12)
+                iou = overlap / union
+                rows[row, 3] *= math.exp(-(iou * iou) / sigma)
+            if rows[row, 3] > rows[best, 3]:
+                best = row
 
 
 def classwise_soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.ndarray:

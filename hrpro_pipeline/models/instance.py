@@ -1,14 +1,21 @@
-"""Stage 2: completeness and boundary regression of proposals (paper, Eq. 9-13)."""
+"""Stage 2: completeness and boundary regression of proposals (paper, Eq. 9-13).
 
+As in stage 1, videos are packed: features [N, D] of all videos one after the other, proposals [M, 2] of all videos with
+`video` [M] saying whose they are.
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
+from torch.nn import functional as F
 
 ROI_BINS = 12
 EDGE_BINS = ROI_BINS // 6
 EXTENSION = 0.25
+# Proposals whose RoI features [12, D] are in memory at once.
+_CHUNK = 1024
 
 
 class InstanceScores(NamedTuple):
@@ -18,26 +25,76 @@ class InstanceScores(NamedTuple):
     refined: Tensor
 
 
-def roi_features(features: Tensor, proposals: Tensor) -> Tensor:
+class Parts(NamedTuple):
+    """Max-pooled RoI features of a proposal's start, centre and end, [M, D] each."""
+
+    start: Tensor
+    centre: Tensor
+    end: Tensor
+
+
+@torch.no_grad()
+def roi_features(features: Tensor, lengths: Sequence[int], proposals: Tensor, video: Tensor) -> Tensor:
     """Features of proposals by RoIAlign over the proposal and a quarter of its length on both sides.
 
+    The semantics are torchvision's with adaptive sampling: a bin is the mean of equally spaced samples, at most a
+    snippet apart, each interpolated between two snippets. So a bin is a weighted sum of rows of `features`, and all
+    bins of all proposals of all videos are one embedding-bag.
+
     Args:
-        features: [T, D]; snippet t is the interval [t, t + 1). Outside the video features are zero.
-        proposals: [M, 2], start and end on the snippet axis.
+        features: [N, D]; snippet t of a video is the interval [t, t + 1). Outside the video features are zero.
+        lengths: snippets of each video, [B].
+        proposals: [M, 2], start and end on their video's snippet axis.
+        video: [M], of each proposal.
 
     Returns:
         [M, 12, D].
     """
-    start, end = proposals.unbind(dim=1)
+    count = torch.tensor(lengths, device=features.device)
+    first_row = (count.cumsum(0) - count)[video]
+    last = count[video]
+    start, end = proposals.double().unbind(dim=1)  # a day is 135,000 snippets: float32 would be 0.01 off
     margin = EXTENSION * (end - start)
-    # One row of zeros at each end is enough: RoIAlign answers zero for anything further out. Half a snippet
-    # is taken off because it puts the first row's centre at 0.
-    padded = torch.nn.functional.pad(features.T[None, :, :, None], (0, 0, 1, 1))  # [1, D, T + 2, 1]
-    lines = torch.stack(
-        [torch.zeros_like(start), start - margin + 0.5, torch.ones_like(start), end + margin + 0.5], dim=1
+    # Half a snippet is taken off because interpolation puts the first snippet's centre at 0.
+    start, extent = start - margin - 0.5, (end - start + 2 * margin).clamp(min=1)  # RoIAlign's smallest extent is 1
+    samples = torch.ceil(extent / ROI_BINS).long()  # of each bin, [M]
+    step = extent / (samples * ROI_BINS)
+
+    proposal = torch.repeat_interleave(torch.arange(len(proposals), device=features.device), samples * ROI_BINS)
+    proposal_first = (samples * ROI_BINS).cumsum(0) - samples * ROI_BINS
+    within = torch.arange(len(proposal), device=features.device) - proposal_first[proposal]
+    position = start[proposal] + (within + 0.5) * step[proposal]
+    left = torch.floor(position)
+    share = position - left
+    rows = torch.stack([left, left + 1], dim=1).long()  # [S, 2]
+    weights = torch.stack([1 - share, share], dim=1) / samples[proposal, None]
+    inside = (rows >= 0) & (rows < last[proposal, None])
+    rows = torch.where(inside, rows + first_row[proposal, None], 0)
+    bag_first = proposal_first[:, None] + torch.arange(ROI_BINS, device=features.device) * samples[:, None]  # [M, 12]
+    bins = F.embedding_bag(
+        rows.flatten(),
+        features,
+        2 * bag_first.flatten(),
+        mode="sum",
+        per_sample_weights=torch.where(inside, weights, 0).flatten().to(features.dtype),
     )
-    aligned = roi_align(padded, [lines], output_size=(ROI_BINS, 1))  # [M, D, 12, 1]
-    return aligned.squeeze(3).transpose(1, 2)
+    return bins.unflatten(0, (-1, ROI_BINS))
+
+
+def pool_parts(features: Tensor, lengths: Sequence[int], proposals: Tensor, video: Tensor) -> Parts:
+    """Max-pool the RoI features of start (2 bins), centre (8) and end (2); arguments as for `roi_features`."""
+    pooled: list[tuple[Tensor, Tensor, Tensor]] = []
+    for first in range(0, max(1, len(proposals)), _CHUNK):
+        rows = slice(first, first + _CHUNK)
+        roi = roi_features(features, lengths, proposals[rows], video[rows])
+        pooled.append(
+            (
+                roi[:, :EDGE_BINS].amax(dim=1),
+                roi[:, EDGE_BINS:-EDGE_BINS].amax(dim=1),
+                roi[:, -EDGE_BINS:].amax(dim=1),
+            )
+        )
+    return Parts(*(torch.cat(part) for part in zip(*pooled, strict=True)))
 
 
 def _head(dim: int) -> nn.Sequential:
@@ -45,7 +102,7 @@ def _head(dim: int) -> nn.Sequential:
 
 
 class InstanceModel(nn.Module):
-    """Features [T, D] and proposals [M, 2] of one video -> InstanceScores."""
+    """Pooled parts of proposals and the proposals [M, 2] -> InstanceScores."""
 
     def __init__(self, feature_dim: int, *, dropout: float = 0.7) -> None:
         super().__init__()
@@ -54,14 +111,15 @@ class InstanceModel(nn.Module):
         self.fuse = nn.Sequential(nn.Linear(3 * feature_dim, feature_dim), nn.ReLU(), nn.Dropout(dropout))
         self.completeness = _head(feature_dim)
 
-    def forward(self, features: Tensor, proposals: Tensor) -> InstanceScores:
-        roi = roi_features(features, proposals)
-        start = roi[:, :EDGE_BINS].amax(dim=1)
-        centre = roi[:, EDGE_BINS:-EDGE_BINS].amax(dim=1)
-        end = roi[:, -EDGE_BINS:].amax(dim=1)
-        fused = self.fuse(torch.cat([centre - start, centre, centre - end], dim=1))
-        completeness = torch.sigmoid(self.completeness(fused).squeeze(1))
-        offsets = torch.cat([self.start_offset(start), self.end_offset(end)], dim=1)
+    def forward(self, parts: Parts, proposals: Tensor) -> InstanceScores:
+        start, centre, end = parts
+        offsets = torch.cat([self.start_offset(start), self.end_offset(end)], dim=1).float()
         # Offsets are in proposal lengths and are added; the paper's Eq. 12 subtracts.
         lengths = proposals[:, 1:] - proposals[:, :1]
-        return InstanceScores(completeness, proposals + offsets * lengths)
+        return InstanceScores(self.score(parts), proposals + offsets * lengths)
+
+    def score(self, parts: Parts) -> Tensor:
+        """Completeness alone, [M]."""
+        start, centre, end = parts
+        fused = self.fuse(torch.cat([centre - start, centre, centre - end], dim=1))
+        return torch.sigmoid(self.completeness(fused).squeeze(1).float())

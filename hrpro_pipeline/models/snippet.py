@@ -1,5 +1,11 @@
-"""Stage 1: the snippet model with its reliability-aware attention block and prototype memory (paper, Eq. 2-6)."""
+"""Stage 1: the snippet model with its reliability-aware attention block and prototype memory (paper, Eq. 2-6).
 
+Videos of any length are packed: the snippets of all videos of a batch one after the other, [N, D] with N their number,
+beside the videos' lengths. Nothing is padded, and no video sees another.
+"""
+
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,13 +14,13 @@ from torch.nn import functional as F
 
 
 class SnippetScores(NamedTuple):
-    """What the snippet model says of a video.
+    """What the snippet model says of packed videos.
 
     Attributes:
-        class_scores: S, [B, T, C].
-        background: b, [B, T]; the class-agnostic attention A of the paper is 1 - b.
-        fused: P = S (1 - b), [B, T, C].
-        embedding: [B, T, D], the features that prototypes live among.
+        class_scores: S, [N, C].
+        background: b, [N]; the class-agnostic attention A of the paper is 1 - b.
+        fused: P = S (1 - b), [N, C].
+        embedding: [N, D], the features that prototypes live among.
     """
 
     class_scores: Tensor
@@ -23,8 +29,30 @@ class SnippetScores(NamedTuple):
     embedding: Tensor
 
 
+class Dropout(nn.Dropout):
+    """`nn.Dropout` with `dropout` below."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return dropout(values, self.p) if self.training else values
+
+
+def dropout(values: Tensor, probability: float) -> Tensor:
+    """Zero elements with a probability and scale the others up, as `F.dropout(values, probability)`.
+
+    On the CPU, 16 random bits an element are drawn: torch's own takes longer there than a layer's products. The
+    probability is rounded to a multiple of 2^-16.
+    """
+    if values.device.type != "cpu" or probability == 0:
+        return F.dropout(values, probability)
+    count = values.numel()
+    words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+    draws = words.view(torch.int16)[:count].view(values.shape)
+    kept = draws >= round(probability * 2**16) - 2**15
+    return values * kept.to(values.dtype).mul_(1 / (1 - probability))
+
+
 class AttentionLayer(nn.Module):
-    """One layer of the reliability-aware attention block, [B, L, D] -> [B, L, D]; no token attends to `padding`.
+    """One layer of the reliability-aware attention block, packed tokens [L, D] -> [L, D].
 
     Query and key pass a projection of their own before multi-head attention, the value does not; residuals are
     normalised afterwards; ReLU, where the paper says GELU.
@@ -34,28 +62,57 @@ class AttentionLayer(nn.Module):
         super().__init__()
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
+        # Its parameters are used, not its forward, which knows no packed sequences.
         self.attention = nn.MultiheadAttention(dim, heads, dropout=attention_dropout, batch_first=True)
         self.expand = nn.Linear(dim, feedforward)
         self.contract = nn.Linear(feedforward, dim)
         self.norm_attention = nn.LayerNorm(dim)
         self.norm_feedforward = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, tokens: Tensor, padding: Tensor | None = None) -> Tensor:
-        attended, _ = self.attention(
-            self.query(tokens), self.key(tokens), tokens, key_padding_mask=padding, need_weights=False
-        )
-        tokens = self.norm_attention(tokens + self.dropout(attended))
+    def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+        tokens = self.norm_attention(tokens + self.dropout(self._attend(tokens, lengths)))
         expanded = self.dropout(F.relu(self.expand(tokens)))
         return self.norm_feedforward(tokens + self.dropout(self.contract(expanded)))
 
+    def _attend(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Self-attention within each video; `lengths` count its tokens."""
+        heads = self.attention.num_heads
+        probability = self.attention.dropout if self.training else 0.0
+        projected = self._project(tokens).unflatten(1, (3, heads, -1))  # [L, 3, H, D / H]
+        attended = []
+        for video in projected.split(list(lengths)):
+            query, key, value = video.permute(1, 2, 0, 3)  # [H, L, D / H]
+            attended.append(attend(query, key, value, probability).transpose(0, 1).flatten(1))
+        return self.attention.out_proj(torch.cat(attended))
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        """Query, key and value side by side, [L, 3 D]."""
+        weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
+        first, second, third = weight.chunk(3)
+        if len(tokens) > len(first):
+            # Two linear maps in a row are one: cheaper to multiply out once there are more tokens than channels.
+            merged = torch.cat([first @ self.query.weight, second @ self.key.weight, third])
+            shifts = [first @ self.query.bias, second @ self.key.bias, bias.new_zeros(len(third))]
+            return F.linear(tokens, merged, bias + torch.cat(shifts))
+        parts = zip((self.query(tokens), self.key(tokens), tokens), weight.chunk(3), bias.chunk(3), strict=True)
+        return torch.cat([F.linear(*part) for part in parts], dim=1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, dropout_probability: float) -> Tensor:
+    """Softmax attention, [H, L, K] each -> [H, L, K], with dropout on the weights."""
+    if query.device.type != "cpu" or dropout_probability == 0:
+        found = F.scaled_dot_product_attention(query[None], key[None], value[None], dropout_p=dropout_probability)
+        return found[0]
+    # On the CPU, torch has no fused kernel with dropout, and its dropout takes longer than the products.
+    weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(1, 2), dim=-1)
+    return dropout(weights, dropout_probability) @ value
+
 
 class SnippetModel(nn.Module):
-    """Features [B, T, D] of videos -> SnippetScores.
+    """Packed features [N, D] of videos of the given lengths -> SnippetScores.
 
-    Videos of different lengths [B] are padded to the longest; what a video's own snippets get does not depend on that.
-
-    The C prototypes are a buffer [C, D]: not trained by gradients, but kept by `losses.update_prototypes`.
+    The C prototypes are a buffer [C, D]: not trained by gradients, but kept by `losses.moving_prototypes`.
     A class that never had a point keeps a prototype of zeros.
 
     Args:
@@ -86,44 +143,57 @@ class SnippetModel(nn.Module):
             AttentionLayer(feature_dim, heads, feedforward, dropout, attention_dropout) for _ in range(attention_layers)
         )
         self.embed = nn.Conv1d(feature_dim, feature_dim, kernel_size=3, padding=1)
-        self.dropout = nn.Dropout(classifier_dropout)
+        self.dropout = Dropout(classifier_dropout)
         self.classify = nn.Linear(feature_dim, num_classes + 1, bias=False)
         # The published initialisation: that of a 1x1 convolution, which is a linear layer's.
         self.register_buffer("prototypes", torch.zeros(num_classes, feature_dim))
 
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> SnippetScores:
-        num_snippets = features.shape[1]
+    def forward(self, features: Tensor, lengths: Sequence[int]) -> SnippetScores:
+        embedding = F.relu(self._embed(self._attended(features, lengths), lengths))  # [N, D]
+        scores = torch.sigmoid(self.classify(self.dropout(embedding)).float())  # [N, C + 1]
+        class_scores, background = scores[:, :-1], scores[:, -1]
+        return SnippetScores(class_scores, background, class_scores * (1 - background[:, None]), embedding.float())
+
+    def _attended(self, features: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Snippets [N, D] through the attention block; each video's snippets are joined by the prototypes there."""
+        if not len(self.layers):
+            return features
         num_classes, dim = self.prototypes.shape
         memory = self.prototypes.reshape(dim, num_classes).T if self.scrambled_prototypes else self.prototypes
-        tokens = torch.cat([features, memory.expand(len(features), -1, -1)], dim=1)  # [B, T + C, D]
-        padding = beyond = None
-        if lengths is not None:
-            beyond = torch.arange(num_snippets, device=features.device) >= lengths[:, None]  # [B, T]
-            padding = nn.functional.pad(beyond, (0, num_classes), value=False)
+        videos = features.split(list(lengths))
+        tokens = torch.cat([part for video in videos for part in (video, memory)])  # [N + B C, D]
+        token_counts = [length + num_classes for length in lengths]
         for layer in self.layers:
-            tokens = layer(tokens, padding)
-        snippets = tokens[:, :num_snippets]
-        if beyond is not None:  # the convolution must see zeros after a video's end
-            snippets = snippets.masked_fill(beyond.unsqueeze(-1), 0)
-        embedding = F.relu(self.embed(snippets.transpose(1, 2))).transpose(1, 2)  # [B, T, D]
-        scores = torch.sigmoid(self.classify(self.dropout(embedding)))  # [B, T, C + 1]
-        class_scores, background = scores[..., :-1], scores[..., -1]
-        return SnippetScores(class_scores, background, class_scores * (1 - background.unsqueeze(-1)), embedding)
+            tokens = layer(tokens, token_counts)
+        return torch.cat([video[:-num_classes] for video in tokens.split(token_counts)])
+
+    def _embed(self, snippets: Tensor, lengths: Sequence[int]) -> Tensor:
+        """The convolution over time as one product: each snippet beside its neighbours, zeros past a video's ends."""
+        ends = list(itertools.accumulate(lengths))
+        starts = [0, *ends[:-1]]
+        before = snippets.roll(1, 0).index_fill(0, torch.tensor(starts, device=snippets.device), 0)
+        after = snippets.roll(-1, 0).index_fill(0, torch.tensor(ends, device=snippets.device) - 1, 0)
+        weight = self.embed.weight.permute(0, 2, 1).flatten(1)  # [D, 3 D]
+        return F.linear(torch.cat([before, snippets, after], dim=1), weight, self.embed.bias)
 
 
-def video_scores(class_scores: Tensor, divisor: int, present: Tensor | None = None) -> Tensor:
+def video_scores(class_scores: Tensor, lengths: Sequence[int], divisor: int, present: Tensor | None = None) -> Tensor:
     """Class scores of whole videos: the mean of the top max(1, T // divisor) snippets.
 
     Args:
-        class_scores: S, [B, T, C].
+        class_scores: S of packed videos, [N, C].
         divisor: 8 in the published code.
         present: [B, C] of 0 and 1, when the labels are known: absent classes then get their plain mean.
 
     Returns:
         [B, C].
     """
-    count = max(1, class_scores.shape[1] // divisor)
-    top = class_scores.topk(count, dim=1).values.mean(dim=1)
+    counts = [max(1, length // divisor) for length in lengths]
+    top = [
+        video.topk(count, dim=0).values.mean(dim=0)
+        for video, count in zip(class_scores.split(list(lengths)), counts, strict=True)
+    ]
     if present is None:
-        return top
-    return torch.where(present > 0, top, class_scores.mean(dim=1))
+        return torch.stack(top)
+    plain = torch.stack([video.mean(dim=0) for video in class_scores.split(list(lengths))])
+    return torch.where(present > 0, torch.stack(top), plain)

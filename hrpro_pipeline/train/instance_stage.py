@@ -1,43 +1,70 @@
-"""Stage 2: the proposals it learns from, and one epoch over them."""
+"""Stage 2: the proposals it learns from, and one step over them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from hrpro_pipeline.configs.schema import InstanceSettings, Settings
 from hrpro_pipeline.data.dataset import TrainingVideo
-from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.candidates import find_candidates
-from hrpro_pipeline.models.instance import InstanceModel
+from hrpro_pipeline.models.instance import InstanceModel, pool_parts
 from hrpro_pipeline.models.snippet import SnippetModel
+from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
+from hrpro_pipeline.train.precision import Precision, matrix_products
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
-from hrpro_pipeline.train.reliable import negative_proposals, reliable_proposals
+from hrpro_pipeline.train.reliable import containing, negative_proposals, reliable_proposals
 
 LOSSES = ("score", "regression", "total")
 
 
 @dataclass(frozen=True)
 class ProposalSet:
-    """What stage 2 learns from in one video.
+    """What stage 2 learns from in one video; arrays float32.
 
     Attributes:
-        features: [T, D].
+        index: of the video among the training videos.
+        num_snippets: T.
         proposals: [M, 2], all candidates and the negative proposals, on the snippet axis.
         reliable: [R, 2], the reliable proposals of the points that have one.
     """
 
-    video_id: str
+    index: int
+    num_snippets: int
+    proposals: np.ndarray
+    reliable: np.ndarray
+
+
+@dataclass(frozen=True)
+class InstanceBatch:
+    """Proposals of packed videos.
+
+    Attributes:
+        features: [N, D]. lengths: snippets of each video, [B].
+        proposals: [M, 2]. video: [M], of each proposal.
+        reliable: [B, R, 2], rows of NaN where a video has fewer than R.
+        draws: [M], uniform in 0..1, for the score loss.
+    """
+
     features: Tensor
+    lengths: list[int]
     proposals: Tensor
+    video: Tensor
     reliable: Tensor
+    draws: Tensor
 
 
 def propose(
-    model: SnippetModel, video: TrainingVideo, features: Tensor, settings: Settings, rng: np.random.Generator
+    model: SnippetModel,
+    video: TrainingVideo,
+    index: int,
+    features: Tensor,
+    settings: Settings,
+    rng: np.random.Generator,
 ) -> ProposalSet:
     """Candidates, reliable and negative proposals of one training video (paper, point-based proposal generation).
 
@@ -46,69 +73,93 @@ def propose(
         features: the video's features [T, D] on the model's device.
     """
     found = find_candidates(model, features, settings)
-    rows = reliable_proposals(found.proposals, video.positions, video.labels)
+    candidates = found.proposals
+    if settings.instance.reliable_proposals:
+        rows = reliable_proposals(candidates, video.positions, video.labels)
+        reliable = candidates[rows[rows >= 0], :2]
+    else:
+        reliable = candidates[containing(candidates, video.positions, video.labels).any(axis=0), :2]
+    points = torch.zeros(len(features), len(model.prototypes))
+    points[video.snippets, video.labels] = 1
     _, background_seeds = pseudo_labels(
         torch.from_numpy(found.background),
-        torch.from_numpy(video.point_label(len(model.prototypes))),
+        points,
+        [len(points)],
         settings.snippet.action_threshold,
         settings.snippet.background_threshold,
     )
-    count = int(settings.instance.negative_ratio * len(found.proposals))
+    count = int(settings.instance.negative_ratio * len(candidates))
     negatives = negative_proposals(background_seeds.numpy(), count, rng)
-    proposals = np.concatenate([found.proposals[:, :2], negatives])
-    reliable = found.proposals[rows[rows >= 0], :2]
-
-    def tensor(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array.astype(np.float32)).to(features.device)
-
-    return ProposalSet(video.video_id, features, tensor(proposals), tensor(reliable))
+    proposals = np.concatenate([candidates[:, :2], negatives])
+    return ProposalSet(index, len(features), proposals.astype(np.float32), reliable.astype(np.float32))
 
 
-def train_epoch(
-    model: InstanceModel,
-    videos: Sequence[ProposalSet],
-    optimizer: torch.optim.Optimizer,
-    settings: InstanceSettings,
-    rng: np.random.Generator,
-) -> dict[str, float]:
-    """One pass over the videos in random order; the tail that fills no batch is dropped.
+def pack(
+    videos: Sequence[ProposalSet], features: Tensor, max_proposals: int, rngs: Sequence[np.random.Generator]
+) -> InstanceBatch:
+    """Join the proposals of videos, at most `max_proposals` of each drawn at random, to their packed features [N, D].
 
     Args:
-        videos: at least one, each with at least one proposal.
+        rngs: one for each video, so that its draws do not depend on the other videos.
+    """
+    proposals, draws = [], []
+    for video, rng in zip(videos, rngs, strict=True):
+        chosen = video.proposals
+        if len(chosen) > max_proposals:
+            chosen = chosen[rng.choice(len(chosen), max_proposals, replace=False)]
+        proposals.append(chosen)
+        draws.append(rng.random(len(chosen), np.float32))
+    owner = np.repeat(np.arange(len(videos)), [len(rows) for rows in proposals])
+    reliable = pad_sequence(
+        [torch.from_numpy(video.reliable) for video in videos], batch_first=True, padding_value=torch.nan
+    )
+
+    def on_device(values: Tensor) -> Tensor:
+        return values.to(features.device, non_blocking=True)
+
+    return InstanceBatch(
+        features=features,
+        lengths=[video.num_snippets for video in videos],
+        proposals=on_device(torch.from_numpy(np.concatenate(proposals))),
+        video=on_device(torch.from_numpy(owner)),
+        reliable=on_device(reliable),
+        draws=on_device(torch.from_numpy(np.concatenate(draws))),
+    )
+
+
+def train_step(
+    model: InstanceModel,
+    parts: Iterable[InstanceBatch | None],
+    batch_size: int,
+    optimizer: torch.optim.Optimizer,
+    settings: InstanceSettings,
+    precision: Precision = "float32",
+) -> Tensor:
+    """One step over the proposals of whole videos: the loss of each, averaged.
+
+    Args:
+        parts, batch_size: as for stage 1.
 
     Returns:
-        The losses named in LOSSES, averaged over batches.
-
-    Raises:
-        HrproError: a loss is not finite.
+        The losses named in LOSSES of this process's videos, [b, 3], on the device.
     """
-    batch_size = min(settings.batch_size, len(videos))
-    order = rng.permutation(len(videos))
-    rows = []
-    for first in range(0, len(order) - batch_size + 1, batch_size):
-        optimizer.zero_grad(set_to_none=True)
-        for index in order[first : first + batch_size]:
-            losses = _video_losses(model, videos[index], settings, rng)
-            if not bool(torch.isfinite(losses[-1])):
-                raise HrproError(f"{videos[index].video_id}: the loss is not finite; lower instance.learning_rate")
-            (losses[-1] / batch_size).backward()
-            rows.append(losses.detach())
-        optimizer.step()
-    return dict(zip(LOSSES, torch.stack(rows).mean(dim=0).tolist(), strict=True))
-
-
-def _video_losses(
-    model: InstanceModel, video: ProposalSet, settings: InstanceSettings, rng: np.random.Generator
-) -> Tensor:
-    proposals = video.proposals
-    if len(proposals) > settings.max_proposals:
-        chosen = rng.choice(len(proposals), settings.max_proposals, replace=False)
-        proposals = proposals[torch.from_numpy(chosen).to(proposals.device)]
-    scores = model(video.features, proposals)
-    target = best_tiou(proposals, video.reliable)
-    draws = torch.from_numpy(rng.random(len(proposals), np.float32)).to(proposals.device)
-    score = settings.score_weight * score_loss(scores.completeness, target, draws, settings.iou_threshold)
-    regression = settings.regression_weight * regression_loss(
-        scores.refined, proposals, video.reliable, settings.iou_threshold
-    )
-    return torch.stack([score, regression, score + regression])
+    optimizer.zero_grad(set_to_none=True)
+    found = [torch.empty(0, len(LOSSES), device=next(model.parameters()).device)]
+    for part in parts:
+        if part is None:
+            continue
+        pooled = pool_parts(part.features, part.lengths, part.proposals, part.video)
+        with matrix_products(precision, part.features.device):
+            scores = model(pooled, part.proposals)
+        target = best_tiou(part.proposals, part.reliable, part.video)
+        score = score_loss(
+            scores.completeness, target, part.draws, settings.iou_threshold, part.video, len(part.lengths)
+        )
+        regression = regression_loss(scores.refined, target, part.reliable, settings.iou_threshold, part.video)
+        score, regression = settings.score_weight * score, settings.regression_weight * regression
+        losses = torch.stack([score, regression, score + regression], dim=1)
+        (losses[:, -1].sum() / batch_size).backward()
+        found.append(losses.detach())
+    parallel.sum_gradients(model)
+    optimizer.step()
+    return torch.cat(found)

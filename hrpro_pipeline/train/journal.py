@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -20,12 +20,12 @@ class Journal:
     and the numbers.
     """
 
-    def __init__(self, run: Path) -> None:
-        run.mkdir(parents=True, exist_ok=True)
-        self._path = run / METRICS
-        self._run = run
-        self._file = self._path.open("a", encoding="utf-8")
-        self._writer = SummaryWriter(str(run))
+    def __init__(self, run: Path, writes: bool = True) -> None:
+        self._file: TextIO | None = None
+        if writes:  # one process of those that train together
+            run.mkdir(parents=True, exist_ok=True)
+            self._file = (run / METRICS).open("a", encoding="utf-8")
+            self._writer = SummaryWriter(str(run))
 
     def __enter__(self) -> "Journal":
         return self
@@ -33,11 +33,14 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._writer.close()
+        if self._file is not None:
+            self._file.close()
+            self._writer.close()
 
     def write(self, stage: str, step: int, kind: str, values: dict[str, Any]) -> None:
         """Add a line; every number among the values becomes a scalar in TensorBoard."""
+        if self._file is None:
+            return
         self._file.write(json.dumps({"stage": stage, "step": step, "kind": kind, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():

@@ -1,37 +1,54 @@
-"""Losses of both stages and the prototype memory: pure functions, one video at a time."""
+"""Losses of both stages and the prototype memory: pure functions over packed videos, a loss for each.
+
+N snippets or M proposals of B videos lie one after the other; `video` [N] or [M] says whose each one is.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def focal_loss(scores: Tensor, target: Tensor, chosen: Tensor) -> Tensor:
+def per_video(values: Tensor, video: Tensor, num_videos: int) -> Tensor:
+    """Sum rows of [N, ...] by video -> [B, ...]."""
+    return values.new_zeros(num_videos, *values.shape[1:]).index_add(0, video, values)
+
+
+def focal_loss(scores: Tensor, target: Tensor, chosen: Tensor, video: Tensor, num_videos: int) -> Tensor:
     """Focal binary cross-entropy (gamma 2) of the chosen snippets (paper, Eq. 1).
 
     Args:
-        scores: [T, C + 1] in 0..1: fused class scores P and, last, background b.
-        target: [T, C + 1] of 0 and 1.
-        chosen: bool [T].
+        scores: [N, C + 1] in 0..1: fused class scores P and, last, background b.
+        target: [N, C + 1] of 0 and 1.
+        chosen: bool [N].
 
     Returns:
-        Scalar: summed over channels, averaged over the chosen snippets; 0 where there is none.
+        [B]: summed over channels, averaged over a video's chosen snippets; 0 where there is none.
     """
     wrong = (1 - scores) * target + scores * (1 - target)
-    entropy = F.binary_cross_entropy(scores, target, reduction="none")
+    # torch's cross-entropy breaks off on NaN, on CUDA for good; here NaN goes on into the loss, which is looked at.
+    entropy = F.binary_cross_entropy(scores.nan_to_num(0.5), target, reduction="none")
     weight = chosen.to(scores.dtype)
-    return ((wrong**2 * entropy).sum(dim=1) * weight).sum() / (weight.sum() + 1e-6)
+    total = per_video((wrong**2 * entropy).sum(dim=1) * weight, video, num_videos)
+    return total / (per_video(weight, video, num_videos) + 1e-6)
 
 
-def point_loss(scores: Tensor, points: Tensor) -> Tensor:
-    """Focal loss at the labelled points; scores [T, C + 1], points [T, C]."""
-    return focal_loss(scores, F.pad(points, (0, 1)), points.amax(dim=1) > 0)
+def point_loss(scores: Tensor, points: Tensor, video: Tensor, num_videos: int) -> Tensor:
+    """Focal loss at the labelled points; scores [N, C + 1], points [N, C] -> [B]."""
+    return focal_loss(scores, F.pad(points, (0, 1)), points.amax(dim=1) > 0, video, num_videos)
 
 
-def background_loss(scores: Tensor, background_seeds: Tensor) -> Tensor:
-    """Focal loss at the background seeds: b is 1 there, every class 0; scores [T, C + 1], seeds bool [T]."""
+def background_loss(scores: Tensor, background_seeds: Tensor, video: Tensor, num_videos: int) -> Tensor:
+    """Focal loss at the background seeds: b is 1 there, every class 0; scores [N, C + 1], seeds bool [N] -> [B]."""
     target = torch.zeros_like(scores)
     target[:, -1] = 1
-    return focal_loss(scores, target, background_seeds)
+    return focal_loss(scores, target, background_seeds, video, num_videos)
+
+
+def video_loss(video_scores: Tensor, present: Tensor) -> Tensor:
+    """Binary cross-entropy of video scores [B, C] against the classes that have points [B, C] -> [B]."""
+    return F.binary_cross_entropy(video_scores.nan_to_num(0.5), present, reduction="none").mean(dim=1)
 
 
 def contrastive_loss(
@@ -39,6 +56,8 @@ def contrastive_loss(
     prototypes: Tensor,
     action_seeds: Tensor,
     background_seeds: Tensor,
+    lengths: Sequence[int],
+    video: Tensor,
     temperature: float,
     drop_last_snippet: bool,
 ) -> Tensor:
@@ -48,62 +67,100 @@ def contrastive_loss(
     are halved (the paper's Eq. 7 sums per snippet and takes one).
 
     Args:
-        embedding: [T, D]. prototypes: [C, D]; rows of zeros (classes without points) take no part.
-        action_seeds: [T, C]. background_seeds: bool [T].
-        drop_last_snippet: leave the video's last snippet out, as the published code does.
+        embedding: [N, D].
+        prototypes: [B, C, D], as each video sees them; rows of zeros (classes without points) take no part.
+        action_seeds: [N, C]. background_seeds: bool [N].
+        drop_last_snippet: leave each video's last snippet out, as the published code does.
 
     Returns:
-        Scalar: summed over the video's classes and divided by their number; 0 where the video has no background.
+        [B]: summed over a video's classes and divided by their number; 0 where it has no background.
     """
-    num_classes = (action_seeds > 0).any(dim=0).sum()
+    num_videos = len(lengths)
+    num_classes = (per_video(action_seeds, video, num_videos) > 0).sum(dim=1)
     if drop_last_snippet:
-        embedding, action_seeds, background_seeds = embedding[:-1], action_seeds[:-1], background_seeds[:-1]
-    known = prototypes.any(dim=1)
-    present = (action_seeds > 0).any(dim=0) & known
-    if not bool(background_seeds.any()) or not bool(present.any()):
-        return embedding.new_zeros(())
-    similarity = torch.exp(F.normalize(embedding, dim=1) @ F.normalize(prototypes, dim=1).T / temperature)  # [T, C]
-    seeds = action_seeds[:, present].to(similarity.dtype)
-    own = seeds.T @ similarity / seeds.sum(dim=0)[:, None]  # [K, C]: mean over a class's seeds
-    background = similarity[background_seeds].mean(dim=0)  # [C]
-    matched = own[:, present].diagonal()
-    against_classes = -torch.log(matched / (own * known).sum(dim=1))
-    against_background = -torch.log(matched / (matched + background[present]))
-    return (0.5 * against_classes + 0.5 * against_background).sum() / num_classes
+        last = torch.tensor(lengths, device=video.device).cumsum(0) - 1
+        action_seeds = action_seeds.index_fill(0, last, 0)
+        background_seeds = background_seeds.index_fill(0, last, False)
+    known = prototypes.any(dim=2)  # [B, C]
+    count = per_video(action_seeds, video, num_videos)  # [B, C]
+    background_count = per_video(background_seeds.to(embedding.dtype), video, num_videos)[:, None]  # [B, 1]
+    present = (count > 0) & known & (background_count > 0)
 
-
-def video_loss(video_scores: Tensor, points: Tensor) -> Tensor:
-    """Binary cross-entropy of video scores [C] against the classes that have points [T, C]."""
-    return F.binary_cross_entropy(video_scores, points.amax(dim=0))
+    directions = F.normalize(embedding, dim=1).split(list(lengths))
+    cosine = torch.cat([own @ F.normalize(memory, dim=1).T for own, memory in zip(directions, prototypes, strict=True)])
+    similarity = torch.exp(cosine / temperature)  # [N, C]
+    # Sums over a class's seeds: of the similarity to its own prototype, and to all that are known.
+    matched = per_video(action_seeds * similarity, video, num_videos)
+    to_all = per_video(action_seeds * (similarity * known[video]).sum(dim=1, keepdim=True), video, num_videos)
+    background = per_video(similarity * background_seeds[:, None], video, num_videos) / background_count.clamp(min=1)
+    mean_matched = matched / count.clamp(min=1)
+    # Absent classes get a constant: a logarithm of 0 would reach the gradient even where it is left out.
+    against_classes = torch.where(present, matched, 1) / torch.where(present, to_all, 1)
+    against_background = torch.where(present, mean_matched, 1) / torch.where(present, mean_matched + background, 1)
+    terms = -0.5 * torch.log(against_classes) - 0.5 * torch.log(against_background)
+    return terms.sum(dim=1) / num_classes.clamp(min=1)
 
 
 @torch.no_grad()
-def update_prototypes(prototypes: Tensor, embedding: Tensor, action_seeds: Tensor, momentum: float) -> None:
-    """Move the prototypes [C, D] in place towards the mean embedding of a video's seeds (paper, Eq. 3)."""
-    present = (action_seeds > 0).any(dim=0)
-    seeds = action_seeds[:, present].to(embedding.dtype)
-    means = seeds.T @ embedding / seeds.sum(dim=0)[:, None]
-    prototypes[present] = momentum * prototypes[present] + (1 - momentum) * means
+def seed_means(embedding: Tensor, action_seeds: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Mean embedding of each video's action seeds by class: [B, C, D], 0 without seeds; and which have some [B, C]."""
+    pairs = zip(embedding.split(list(lengths)), action_seeds.split(list(lengths)), strict=True)
+    totals, counts = zip(*((seeds.T @ own, seeds.sum(dim=0)) for own, seeds in pairs), strict=True)
+    count = torch.stack(counts)
+    return torch.stack(totals) / count.clamp(min=1)[..., None], count > 0
+
+
+@torch.no_grad()
+def moving_prototypes(prototypes: Tensor, means: Tensor, present: Tensor, momentum: float) -> Tensor:
+    """The memory as it moves from video to video: m <- momentum m + (1 - momentum) mean (paper, Eq. 3).
+
+    All steps at once: after some moves, what is left of the start and of each mean are powers of the momentum.
+
+    Args:
+        prototypes: [C, D], before the first video.
+        means: mean embedding of the videos' action seeds, [B, C, D]; present: bool [B, C], classes that move.
+
+    Returns:
+        [B + 1, C, D]: before each video, and after the last.
+    """
+    num_videos = len(means)
+    moves = F.pad(present.long().cumsum(dim=0), (0, 0, 1, 0))  # [B + 1, C], moves made before video i
+    since = moves[:, None] - moves[None, 1:]  # [B + 1, B, C], moves made between video j and video i
+    earlier = torch.ones(num_videos + 1, num_videos, dtype=torch.bool, device=means.device).tril(-1)
+    base = torch.tensor(momentum, dtype=prototypes.dtype, device=means.device)
+    kept = torch.where(earlier[..., None] & present, base ** since.clamp(min=0), 0)
+    return (base**moves)[..., None] * prototypes + (1 - momentum) * torch.einsum("ijc,jcd->icd", kept, means)
 
 
 def tiou(first: Tensor, second: Tensor) -> Tensor:
-    """Temporal IoU of [M, 2] with [R, 2] -> [M, R]; intersections of reversed or disjoint segments count as 0."""
-    start = torch.maximum(first[:, None, 0], second[None, :, 0])
-    end = torch.minimum(first[:, None, 1], second[None, :, 1])
+    """Temporal IoU of segments [..., 2], broadcast; intersections of reversed or disjoint segments count as 0."""
+    start = torch.maximum(first[..., 0], second[..., 0])
+    end = torch.minimum(first[..., 1], second[..., 1])
     shared = end - start
-    union = (first[:, 1] - first[:, 0])[:, None] + (second[:, 1] - second[:, 0])[None] - shared
+    union = (first[..., 1] - first[..., 0]) + (second[..., 1] - second[..., 0]) - shared
     return (shared / (union + 1e-6)).clamp(min=0)
 
 
-def best_tiou(proposals: Tensor, reliable: Tensor) -> Tensor:
-    """The highest tIoU of each proposal [M, 2] with any reliable proposal [R, 2] -> [M]; 0 where R = 0."""
-    if not len(reliable):
+def best_tiou(proposals: Tensor, reliable: Tensor, video: Tensor) -> Tensor:
+    """The highest tIoU of each proposal with any reliable proposal of its video.
+
+    Args:
+        proposals: [M, 2]. video: [M].
+        reliable: [B, R, 2], rows of NaN where a video has fewer than R.
+
+    Returns:
+        [M]; 0 where the video has none.
+    """
+    if reliable.shape[1] == 0:
         return proposals.new_zeros(len(proposals))
-    return tiou(proposals, reliable).amax(dim=1)
+    found = tiou(proposals[:, None], reliable.nan_to_num(0)[video])  # [M, R]
+    return torch.where(reliable[video, :, 0].isnan(), 0, found).amax(dim=1)
 
 
-def score_loss(completeness: Tensor, target: Tensor, draws: Tensor, iou_threshold: float) -> Tensor:
-    """Smooth L1 of completeness [M] to the tIoU with the reliable proposals [M] (paper, Eq. 13).
+def score_loss(
+    completeness: Tensor, target: Tensor, draws: Tensor, iou_threshold: float, video: Tensor, num_videos: int
+) -> Tensor:
+    """Smooth L1 of completeness [M] to the tIoU with the reliable proposals [M] (paper, Eq. 13) -> [B].
 
     All proposals at or over the threshold count, and at random about as many of the others.
 
@@ -111,20 +168,24 @@ def score_loss(completeness: Tensor, target: Tensor, draws: Tensor, iou_threshol
         draws: [M], uniform in 0..1.
     """
     positive = target >= iou_threshold
-    num_positive, num_other = positive.sum(), (~positive).sum()
+    num_positive = per_video(positive.to(target.dtype), video, num_videos)
+    num_other = per_video((~positive).to(target.dtype), video, num_videos)
     share = (num_positive / num_other.clamp(min=1)).clamp(max=1.0)
-    weight = (positive | (draws * ~positive > 1 - share)).to(completeness.dtype)
+    weight = (positive | (draws * ~positive > 1 - share[video])).to(completeness.dtype)
     loss = F.smooth_l1_loss(completeness, target, reduction="none")
-    return (loss * weight).sum() / weight.sum().clamp(min=1)
+    return per_video(loss * weight, video, num_videos) / per_video(weight, video, num_videos).clamp(min=1)
 
 
-def regression_loss(refined: Tensor, proposals: Tensor, reliable: Tensor, iou_threshold: float) -> Tensor:
-    """Smooth L1 of the refined proposals' tIoU to 1, over proposals at or over the threshold (paper, Eq. 14).
+def regression_loss(refined: Tensor, target: Tensor, reliable: Tensor, iou_threshold: float, video: Tensor) -> Tensor:
+    """Smooth L1 of the refined proposals' tIoU to 1, over proposals at or over the threshold (paper, Eq. 14) -> [B].
 
     Args:
-        refined, proposals: [M, 2]. reliable: [R, 2].
+        refined: [M, 2].
+        target: tIoU of the proposals as they were with the reliable ones, [M].
+        reliable: [B, R, 2], as `best_tiou` takes them.
     """
-    weight = (best_tiou(proposals, reliable) >= iou_threshold).to(refined.dtype)
-    reached = best_tiou(refined, reliable)
+    weight = (target >= iou_threshold).to(refined.dtype)
+    reached = best_tiou(refined, reliable, video)
     loss = F.smooth_l1_loss(reached, torch.ones_like(reached), reduction="none")
-    return (loss * weight).sum() / weight.sum().clamp(min=1)
+    total = per_video(loss * weight, video, len(reliable))
+    return total / per_video(weight, video, len(reliable)).clamp(min=1)

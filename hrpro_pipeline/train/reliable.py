@@ -17,18 +17,22 @@ def reliable_proposals(candidates: np.ndarray, positions: np.ndarray, labels: np
     Returns:
         Row of each point's proposal, int64 [K]; -1 for a point that no candidate contains.
     """
-    found = np.full(len(positions), -1, np.int64)
-    if not len(candidates):
-        return found
-    start, end, label, score = candidates.T
+    if not len(candidates) or not len(positions):
+        return np.full(len(positions), -1, np.int64)
+    score = candidates[:, 3]
+    contains = containing(candidates, positions, labels)  # [K, M]
     border = np.concatenate([[-np.inf], positions, [np.inf]])
-    for index, (position, own) in enumerate(zip(positions, labels, strict=True)):
-        contains = (label == own) & (start <= position) & (end >= position) & (score > 0)
-        between = contains & (start > border[index]) & (end < border[index + 2])
-        chosen = between if between.any() else contains
-        if chosen.any():
-            found[index] = np.argmax(np.where(chosen, score, -np.inf))
-    return found
+    between = contains & (candidates[:, 0] > border[:-2, None]) & (candidates[:, 1] < border[2:, None])
+    chosen = np.where(between.any(axis=1, keepdims=True), between, contains)
+    best = np.argmax(np.where(chosen, score, -np.inf), axis=1)
+    return np.where(chosen.any(axis=1), best, -1)
+
+
+def containing(candidates: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which candidates [M, 4] of a score over 0 contain which points of their class [K] -> bool [K, M]."""
+    start, end, label, score = candidates.T
+    at = positions[:, None]
+    return (label == labels[:, None]) & (start <= at) & (end >= at) & (score > 0)
 
 
 def negative_proposals(background_seeds: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

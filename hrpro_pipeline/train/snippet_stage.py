@@ -1,146 +1,167 @@
 """Stage 1: one optimiser step, the prototype memory's start, and the order of the videos."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from hrpro_pipeline.configs.schema import SnippetSettings
+from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.snippet import SnippetModel, SnippetScores, video_scores
+from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.losses import (
     background_loss,
     contrastive_loss,
+    moving_prototypes,
+    per_video,
     point_loss,
-    update_prototypes,
+    seed_means,
     video_loss,
 )
+from hrpro_pipeline.train.precision import Precision, matrix_products
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 
-# Snippets, padding included, that go through the network together: enough to fill matrix products.
-_TOKENS = 1024
 LOSSES = ("video", "point", "background", "contrastive", "total")
 
 
 @dataclass(frozen=True)
-class TrainingTensors:
-    """A training video as the network takes it: features [T, D], points [T, C] of 0 and 1."""
+class SnippetBatch:
+    """Packed training videos as the network takes them.
 
-    video_id: str
+    Attributes:
+        video_ids: [B].
+        features: [N, D].
+        points: [N, C] of 0 and 1.
+        lengths: snippets of each video, [B].
+    """
+
+    video_ids: list[str]
     features: Tensor
     points: Tensor
+    lengths: list[int]
+
+
+def pack(videos: Sequence[TrainingVideo], features: Tensor, num_classes: int) -> SnippetBatch:
+    """Join the points of videos to their packed features [N, D]."""
+    lengths = [len(video.features) for video in videos]
+    starts = np.cumsum([0, *lengths[:-1]])
+    rows = np.concatenate([start + video.snippets for start, video in zip(starts, videos, strict=True)])
+    labels = np.concatenate([video.labels for video in videos])
+    where = torch.from_numpy(np.stack([rows, labels])).to(features.device, non_blocking=True)
+    points = torch.zeros(len(features), num_classes, device=features.device)
+    points[where[0], where[1]] = 1
+    return SnippetBatch([video.video_id for video in videos], features, points, lengths)
 
 
 @torch.no_grad()
-def initialise_prototypes(model: SnippetModel, videos: Sequence[TrainingTensors]) -> None:
-    """Set each prototype to the mean embedding at its class's points (paper, Eq. 2); zeros for a class without."""
+def initialise_prototypes(model: SnippetModel, batches: Iterable[SnippetBatch]) -> None:
+    """Set each prototype to the mean embedding at its class's points (paper, Eq. 2); zeros for a class without.
+
+    Raises:
+        HrproError: what the network makes of a video is not finite.
+    """
     training = model.training
     model.eval()
     total = torch.zeros_like(model.prototypes)
     count = torch.zeros_like(model.prototypes[:, :1])
-    for video in videos:
-        points = video.points.to(total.device)
-        embedding = model(video.features[None].to(total.device)).embedding[0]
-        _require_finite(embedding.sum(), video.video_id)
-        total += points.T @ embedding
-        count += points.sum(dim=0)[:, None]
+    for batch in batches:
+        embedding = model(batch.features, batch.lengths).embedding
+        if not bool(embedding.isfinite().all()):
+            raise HrproError(f"{', '.join(batch.video_ids)}: the embedding is not finite; look at the features")
+        total += batch.points.T @ embedding
+        count += batch.points.sum(dim=0)[:, None]
     model.prototypes.copy_(total / count.clamp(min=1))
     model.train(training)
 
 
 def train_step(
     model: SnippetModel,
-    batch: Sequence[TrainingTensors],
+    parts: Iterable[SnippetBatch | None],
+    batch_size: int,
     optimizer: torch.optim.Optimizer,
     settings: SnippetSettings,
-) -> dict[str, Tensor]:
+    precision: Precision = "float32",
+) -> Tensor:
     """One step over whole videos: the loss of each, averaged; the memory moves after each video.
 
     Losses see the memory as it moves, video by video, as in the published code; attention sees it as it was before
-    the step, so that videos go through the network together.
+    the videos that go through the network together. Nothing waits for the device here: a loss that is not finite is
+    the caller's to find.
+
+    Args:
+        parts: the step's videos, in parts that go through the network one after the other; None where another process
+            has all videos of a part.
+        batch_size: videos of the step, over all parts and processes.
 
     Returns:
-        The losses named in LOSSES, [B] each, in the order that the videos went through the network.
-
-    Raises:
-        HrproError: a score or loss is not finite; nothing is updated by it.
+        The losses named in LOSSES of this process's videos, [b, 5], on the device.
     """
-    device = model.prototypes.device
     optimizer.zero_grad(set_to_none=True)
-    rows = []
-    for group in length_groups(batch):
-        lengths = torch.tensor([len(video.features) for video in group], device=device)
-        padded = pad_sequence([video.features for video in group], batch_first=True).to(device)
-        scores = model(padded, lengths)
-        totals = []
-        for index, video in enumerate(group):
-            length = len(video.features)
-            own = SnippetScores(*(part[index, :length] for part in scores))
-            losses = _video_losses(model, own, video, settings)
-            totals.append(losses[-1])
-            rows.append(losses.detach())
-        (torch.stack(totals).sum() / len(batch)).backward()
+    found = [torch.empty(0, len(LOSSES), device=model.prototypes.device)]
+    for part in parts:
+        if part is None:  # the other processes still tell how the memory moves
+            nothing = model.prototypes[None][:0]
+            _move_prototypes(model, nothing, nothing[..., 0] > 0, batch_size, settings.momentum)
+            continue
+        with matrix_products(precision, part.features.device):
+            scores = model(part.features, part.lengths)
+        losses = _losses(model, scores, part, batch_size, settings)
+        (losses[:, -1].sum() / batch_size).backward()
+        found.append(losses.detach())
+    parallel.sum_gradients(model)
     optimizer.step()
-    return dict(zip(LOSSES, torch.stack(rows, dim=1), strict=True))
+    return torch.cat(found)
 
 
-def _video_losses(
-    model: SnippetModel, scores: SnippetScores, video: TrainingTensors, settings: SnippetSettings
+def _losses(
+    model: SnippetModel, scores: SnippetScores, batch: SnippetBatch, batch_size: int, settings: SnippetSettings
 ) -> Tensor:
-    """The losses of one video [len(LOSSES)] from its own scores; moves the prototypes by its action seeds."""
-    points = video.points.to(model.prototypes.device)
-    channels = torch.cat([scores.fused, scores.background[:, None]], dim=1)  # [T, C + 1]
-    _require_finite(channels.sum(), video.video_id)  # binary cross-entropy breaks off on NaN without a name
+    """The losses of each video [B, 5]; moves the model's prototypes by the action seeds."""
+    lengths, points, num_videos = batch.lengths, batch.points, len(batch.lengths)
+    counts = torch.tensor(lengths, device=points.device)
+    video = torch.repeat_interleave(torch.arange(num_videos, device=points.device), counts, output_size=len(points))
+    channels = torch.cat([scores.fused, scores.background[:, None]], dim=1)  # [N, C + 1]
     action_seeds, background_seeds = pseudo_labels(
-        scores.background.detach(), points, settings.action_threshold, settings.background_threshold
+        scores.background.detach(), points, lengths, settings.action_threshold, settings.background_threshold
     )
-    whole = video_scores(scores.class_scores[None], settings.topk_divisor, points.amax(dim=0, keepdim=True))[0]
+    means, has_seeds = seed_means(scores.embedding.detach(), action_seeds, lengths)
+    prototypes = _move_prototypes(model, means, has_seeds, batch_size, settings.momentum)
+    present = (per_video(points, video, num_videos) > 0).to(points.dtype)
+    whole = video_scores(scores.class_scores, lengths, settings.topk_divisor, present)
+    contrast = contrastive_loss(
+        scores.embedding,
+        prototypes,
+        action_seeds,
+        background_seeds,
+        lengths,
+        video,
+        settings.temperature,
+        settings.drop_last_snippet,
+    )
     losses = torch.stack(
         [
-            video_loss(whole, points),
-            point_loss(channels, points),
-            background_loss(channels, background_seeds),
-            contrastive_loss(
-                scores.embedding,
-                model.prototypes,
-                action_seeds,
-                background_seeds,
-                settings.temperature,
-                settings.drop_last_snippet,
-            ),
-        ]
+            video_loss(whole, present),
+            point_loss(channels, points, video, num_videos),
+            background_loss(channels, background_seeds, video, num_videos),
+            contrast,
+        ],
+        dim=1,
     )
     weights = (settings.video_weight, settings.point_weight, settings.background_weight, settings.contrastive_weight)
-    total = (losses * losses.new_tensor(weights)).sum()
-    _require_finite(total, video.video_id)
-    # The graph of the contrastive loss holds the memory as it was.
-    model.prototypes = model.prototypes.clone()
-    update_prototypes(model.prototypes, scores.embedding.detach(), action_seeds, settings.momentum)
-    return torch.cat([losses, total[None]])
+    total = (losses * losses.new_tensor(weights)).sum(dim=1, keepdim=True)
+    return torch.cat([losses, total], dim=1)
 
 
-def length_groups(batch: Sequence[TrainingTensors]) -> list[list[TrainingTensors]]:
-    """Cut a batch into groups that are padded together, of at most `_TOKENS` snippets with the padding.
-
-    A batch that fits as it is keeps its order; another is sorted by length, so that little is padding.
-    """
-    if max(len(video.features) for video in batch) * len(batch) <= _TOKENS:
-        return [list(batch)]
-    groups: list[list[TrainingTensors]] = []
-    for video in sorted(batch, key=lambda video: len(video.features)):
-        if groups and len(video.features) * (len(groups[-1]) + 1) <= _TOKENS:
-            groups[-1].append(video)
-        else:
-            groups.append([video])
-    return groups
-
-
-def _require_finite(value: Tensor, video_id: str) -> None:
-    if not bool(torch.isfinite(value)):
-        raise HrproError(f"{video_id}: scores or loss are not finite; lower snippet.learning_rate")
+def _move_prototypes(model: SnippetModel, means: Tensor, present: Tensor, batch_size: int, momentum: float) -> Tensor:
+    """Move the memory by the videos of a part, those of other processes too -> what each own video sees, [b, C, D]."""
+    all_means, all_present, own = parallel.gather_videos(means, present, batch_size)
+    moved = moving_prototypes(model.prototypes, all_means, all_present, momentum)
+    # Not in place: the graph of the contrastive loss holds the memory as it was.
+    model.prototypes = moved[-1].clone()
+    return moved[:-1][own]
 
 
 def batch_order(step: int, num_videos: int, batch_size: int, seed: int) -> np.ndarray:
@@ -153,8 +174,3 @@ def batch_order(step: int, num_videos: int, batch_size: int, seed: int) -> np.nd
     order = np.random.default_rng([seed, 1, step // per_epoch]).permutation(num_videos)
     start = step % per_epoch * batch_size
     return order[start : start + batch_size]
-
-
-def to_tensors(video_id: str, features: np.ndarray, points: np.ndarray) -> TrainingTensors:
-    """Arrays [T, D] and [T, C] -> TrainingTensors."""
-    return TrainingTensors(video_id, torch.from_numpy(features), torch.from_numpy(points))

@@ -2,12 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hrpro_pipeline.configs.load import dump_settings
 from hrpro_pipeline.configs.schema import InstanceSettings, Settings, SnippetSettings
@@ -22,14 +24,36 @@ from hrpro_pipeline.models.checkpoint import (
     load_torch,
     save_model,
 )
+from hrpro_pipeline.models.snippet import SnippetModel
 from hrpro_pipeline.progress import progress_bar
-from hrpro_pipeline.train import instance_stage, snippet_stage
+from hrpro_pipeline.train import instance_stage, parallel, snippet_stage
+from hrpro_pipeline.train.feature_bank import FeatureBank
+from hrpro_pipeline.train.instance_stage import ProposalSet
 from hrpro_pipeline.train.journal import METRICS, Journal, rewind
+from hrpro_pipeline.train.precision import resolve_precision
 
 log = logging.getLogger(__name__)
 
 Evaluate = Callable[[TrainedModel], dict[str, Any]]
+UNITS = {"snippet": "step", "instance": "epoch"}
 _CHECKPOINT = Path("checkpoints") / "last.pt"
+# Steps whose losses stay on the device before they are written down: reading each would wait for each.
+_LOSSES_HELD = 10
+# Share of the time that may go into checkpoints.
+_CHECKPOINT_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Keep the checkpoint that scores best instead of the last.
+
+    Attributes:
+        key: the number of an evaluation that decides.
+        where: what it was measured on, in words: the model says so for ever after.
+    """
+
+    key: str
+    where: str
 
 
 def train(
@@ -40,22 +64,27 @@ def train(
     seed: int = 0,
     device: torch.device | None = None,
     evaluate: Evaluate | None = None,
+    select: Selection | None = None,
     resume: bool = False,
+    stage1: SnippetModel | None = None,
 ) -> TrainedModel:
     """Train both stages and write RUN: `model.pt`, `metrics.jsonl`, events, `config.yaml`, checkpoints.
 
-    The model is the last checkpoint, never the one that scored best on the evaluated subset.
+    The model is the last checkpoint unless `select` says otherwise. Under `torchrun`, each process trains on its share
+    of each batch; the first one evaluates and writes.
 
     Args:
-        evaluate: called with the model so far; must give `average` and may give more numbers.
+        evaluate: called with the model so far; must give `average`, or the key of `select`, and may give more numbers.
         resume: go on from the last checkpoint in `run`, to the same result as an undisturbed run; start from the
             beginning where there is none.
+        stage1: a trained network of the same settings, instead of training stage 1.
 
     Raises:
         HrproError: `run` already holds a run and `resume` is not set, or holds one of other settings; a loss that is
             not finite.
     """
-    return _Run(data, settings, run, seed, device or torch.device("cpu"), evaluate).go(resume)
+    with parallel.process_group(device or torch.device("cpu")) as own:
+        return _Run(data, settings, run, seed, own, evaluate, select).go(resume, stage1)
 
 
 class _Run:
@@ -69,9 +98,11 @@ class _Run:
         seed: int,
         device: torch.device,
         evaluate: Evaluate | None,
+        select: Selection | None,
     ) -> None:
         self.data, self.settings, self.folder = data, settings, folder
-        self.seed, self.device, self.evaluate = seed, device, evaluate
+        self.seed, self.device, self.evaluate, self.select = seed, device, evaluate, select
+        self.precision = resolve_precision(settings.compute.precision, device)
         self.identity = {
             "settings": settings.model_dump(mode="json"),
             "seed": seed,
@@ -79,6 +110,7 @@ class _Run:
             "videos": [video.video_id for video in data.videos],
             "features": [list(data.widths.items()), data.weights, data.extraction],
             "points": [[video.positions.tolist(), video.labels.tolist()] for video in data.videos],
+            "selection": None if select is None else [select.key, select.where],
         }
         width = sum(data.widths.values())
         torch.manual_seed(seed)
@@ -91,22 +123,30 @@ class _Run:
             widths=data.widths,
             extraction=data.extraction,
             weights=data.weights,
-            notes={"seed": seed, "videos": len(data.videos), "checkpoint": "last"},
+            notes={"seed": seed, "videos": len(data.videos), "precision": self.precision, "checkpoint": "last"},
         )
+        self.best: dict[str, Any] | None = None
+        self.saved_at = self.saving_took = 0.0
 
-    def go(self, resume: bool) -> TrainedModel:
-        state = self._start(resume)
-        with Journal(self.folder) as self.journal:
+    def go(self, resume: bool, stage1: SnippetModel | None) -> TrainedModel:
+        state = parallel.same_everywhere(self._start(resume) if parallel.rank() == 0 else None)
+        self.bank = FeatureBank(self.data.videos, self.device, self.settings.compute.features)
+        log.info("matrix products in %s on %s", self.precision, self.device)
+        with Journal(self.folder, writes=parallel.rank() == 0) as self.journal:
             in_stage_2 = state is not None and state["stage"] == "instance"
             if in_stage_2:
                 assert state is not None
                 self.model.snippet.load_state_dict(state["snippet"])
+                self.model.notes |= state["notes"]
+            elif stage1 is not None:
+                self.model.snippet.load_state_dict(stage1.state_dict())
             else:
                 self._snippet_stage(state)
-                save_model(self.folder / FILE_NAME, self.model)
+                self._save_model()
             if self.settings.instance.epochs:
                 self._instance_stage(state if in_stage_2 else None)
-        save_model(self.folder / FILE_NAME, self.model.to(torch.device("cpu")))
+        self.model.to(torch.device("cpu"))
+        self._save_model()
         return self.model
 
     def _start(self, resume: bool) -> dict[str, Any] | None:
@@ -137,49 +177,50 @@ class _Run:
         return state
 
     def _snippet_stage(self, state: dict[str, Any] | None) -> None:
-        settings, model = self.settings.snippet, self.model.snippet
-        num_classes = len(self.data.classes)
-        videos = [
-            snippet_stage.to_tensors(video.video_id, video.features, video.point_label(num_classes))
-            for video in self.data.videos
-        ]
+        settings, model, data = self.settings.snippet, self.model.snippet, self.data
         optimizer = _adam(model, settings)
         first = 0
         if state is None:
-            snippet_stage.initialise_prototypes(model, videos)
+            alone = [[index] for index in range(len(data.videos))]
+            snippet_stage.initialise_prototypes(model, self._snippet_batches(alone))
         else:
             first = self._restore(state, model, optimizer)
-        started = time.monotonic()
         model.train()
+        orders = [
+            snippet_stage.batch_order(step, len(data.videos), settings.batch_size, self.seed)
+            for step in range(first, settings.steps)
+        ]
+        cut = [self._split(order, settings.accumulate) for order in orders]
+        batches = self._snippet_batches([part for parts in cut for part in parts if part])
+        losses = _HeldLosses(self, "snippet", snippet_stage.LOSSES)
+        started = time.monotonic()
         with progress_bar() as bar:
             task = bar.add_task("stage 1: snippets", total=settings.steps, completed=first, note="")
-            for step in range(first, settings.steps):
-                order = snippet_stage.batch_order(step, len(videos), settings.batch_size, self.seed)
-                losses = snippet_stage.train_step(model, [videos[i] for i in order], optimizer, settings)
-                means = {name: value.mean().item() for name, value in losses.items()}
-                self.journal.write("snippet", step + 1, "loss", means)
-                bar.update(task, advance=1, note=f"loss {means['total']:.3f}")
-                if (step + 1) % settings.evaluate_every == 0 or step + 1 == settings.steps:
-                    self._evaluate("snippet", step + 1, time.monotonic() - started)
+            for step, (order, parts) in enumerate(zip(orders, cut, strict=True), start=first + 1):
+                self._seed_step(1, step)
+                found = snippet_stage.train_step(
+                    model,
+                    (next(batches) if part else None for part in parts),
+                    len(order),
+                    optimizer,
+                    settings,
+                    self.precision,
+                )
+                losses.add(step, [index for part in parts for index in part], found, len(order))
+                due = step % settings.evaluate_every == 0 or step == settings.steps
+                if due or losses.full:
+                    bar.update(task, completed=step, note=f"loss {losses.write():.3f}")
+                if due:
+                    self._evaluate("snippet", step, model, time.monotonic() - started)
                     model.train()
-                    self._save("snippet", step + 1, model, optimizer)
+                    self._save("snippet", step, model, optimizer)
+        self._take_best("snippet", model)
         model.eval()
 
     def _instance_stage(self, state: dict[str, Any] | None) -> None:
         settings = self.settings.instance
         self.model.snippet.eval()
-        rng = np.random.default_rng([self.seed, 2])
-        found = [
-            instance_stage.propose(
-                self.model.snippet, video, torch.from_numpy(video.features).to(self.device), self.settings, rng
-            )
-            for video in self.data.videos
-        ]
-        videos = [video for video in found if len(video.proposals)]
-        if len(videos) < len(found):
-            log.warning(
-                "stage 2: %d of %d videos have no proposals and are left out", len(found) - len(videos), len(found)
-            )
+        videos = self._proposals()
         if not videos:
             log.warning("stage 2 is left out: stage 1 found no proposals; the model has stage 1 alone")
             return
@@ -189,55 +230,177 @@ class _Run:
         self.model.instance = instance
         optimizer = _adam(instance, settings)
         first = self._restore(state, instance, optimizer) if state is not None else 0
+        batch_size = min(settings.batch_size, len(videos))
+        losses = _HeldLosses(self, "instance", instance_stage.LOSSES)
         started = time.monotonic()
         with progress_bar() as bar:
             task = bar.add_task("stage 2: instances", total=settings.epochs, completed=first, note="")
-            for epoch in range(first, settings.epochs):
+            for epoch in range(first + 1, settings.epochs + 1):
                 instance.train()
-                epoch_rng = np.random.default_rng([self.seed, 3, epoch])
-                losses = instance_stage.train_epoch(instance, videos, optimizer, settings, epoch_rng)
+                self._seed_step(2, epoch)
+                order = np.random.default_rng([self.seed, 3, epoch]).permutation(len(videos))
+                # The tail that fills no batch is dropped.
+                steps = [order[at : at + batch_size] for at in range(0, len(order) - batch_size + 1, batch_size)]
+                cut = [self._split(step, settings.accumulate) for step in steps]
+                batches = self._instance_batches([part for parts in cut for part in parts if part], videos, epoch)
+                for parts in cut:
+                    found = instance_stage.train_step(
+                        instance,
+                        (next(batches) if part else None for part in parts),
+                        batch_size,
+                        optimizer,
+                        settings,
+                        self.precision,
+                    )
+                    losses.add(epoch, [videos[index].index for part in parts for index in part], found, batch_size)
+                bar.update(task, completed=epoch, note=f"loss {losses.write():.3f}")
                 instance.eval()
-                self.journal.write("instance", epoch + 1, "loss", losses)
-                bar.update(task, advance=1, note=f"loss {losses['total']:.3f}")
-                if (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs:
-                    self._evaluate("instance", epoch + 1, time.monotonic() - started)
-                self._save("instance", epoch + 1, instance, optimizer)
+                if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
+                    self._evaluate("instance", epoch, instance, time.monotonic() - started)
+                self._save("instance", epoch, instance, optimizer)
+        self._take_best("instance", instance)
 
-    def _evaluate(self, stage: str, step: int, seconds: float) -> None:
-        if self.evaluate is None:
+    def _split(self, order: Sequence[int] | np.ndarray, parts: int) -> list[list[int]]:
+        """The videos of this process in each of the parts that a step is cut into; a part may be empty."""
+        pieces = np.array_split(np.asarray(order), min(parts, len(order)))
+        return [piece[parallel.rank() :: parallel.size()].tolist() for piece in pieces]
+
+    def _seed_step(self, stage: int, step: int) -> None:
+        """Dropout depends on the step and the process alone, so that no state of it needs to be kept."""
+        sequence = np.random.SeedSequence([self.seed, stage, step, parallel.rank()])
+        torch.manual_seed(int(sequence.generate_state(1)[0]))
+
+    def _snippet_batches(self, orders: list[list[int]]) -> Iterator[snippet_stage.SnippetBatch]:
+        for order, features in zip(orders, self.bank.batches(orders), strict=True):
+            yield snippet_stage.pack([self.data.videos[index] for index in order], features, len(self.data.classes))
+
+    def _instance_batches(
+        self, orders: list[list[int]], videos: list[ProposalSet], epoch: int
+    ) -> Iterator[instance_stage.InstanceBatch]:
+        packed = self.bank.batches([[videos[index].index for index in order] for order in orders])
+        for order, features in zip(orders, packed, strict=True):
+            chosen = [videos[index] for index in order]
+            rngs = [np.random.default_rng([self.seed, 4, epoch, video.index]) for video in chosen]
+            yield instance_stage.pack(chosen, features, self.settings.instance.max_proposals, rngs)
+
+    def _proposals(self) -> list[ProposalSet]:
+        """What stage 2 learns from, by video; videos without proposals are left out."""
+        own = list(range(len(self.data.videos)))[parallel.rank() :: parallel.size()]
+        features = self.bank.batches([[index] for index in own])
+        found = [
+            instance_stage.propose(
+                self.model.snippet,
+                self.data.videos[index],
+                index,
+                packed,
+                self.settings,
+                np.random.default_rng([self.seed, 2, index]),
+            )
+            for index, packed in zip(own, features, strict=True)
+        ]
+        found = parallel.gather_objects(found)
+        videos = [video for video in found if len(video.proposals)]
+        if len(videos) < len(found):
+            log.warning(
+                "stage 2: %d of %d videos have no proposals and are left out", len(found) - len(videos), len(found)
+            )
+        return videos
+
+    def _evaluate(self, stage: str, step: int, network: torch.nn.Module, seconds: float) -> None:
+        """Evaluate on the first process; `seconds` of training so far, evaluations included."""
+        if self.evaluate is None or parallel.rank() > 0:
             return
-        self.model.to(self.device)
-        values = self.evaluate(self.model)
-        self.journal.write(stage, step, "evaluation", {**values, "seconds": round(seconds, 3)})
-        log.info(
-            "%s, %s %d: average mAP %.2f",
-            stage,
-            "step" if stage == "snippet" else "epoch",
-            step,
-            100 * values["average"],
-        )
+        started = time.monotonic()
+        values = self.evaluate(self.model.to(self.device))
+        times = {"seconds": round(seconds, 3), "evaluation_seconds": round(time.monotonic() - started, 3)}
+        self.journal.write(stage, step, "evaluation", {**values, **times})
+        if self.select is None:
+            self.model.notes["evaluation"] = {"stage": stage, "step": step, **values}
+        numbers = ", ".join(f"{name} {100 * values[name]:.2f}" for name in ("average", "point_mAP") if name in values)
+        log.info("%s, %s %d: %s", stage, UNITS[stage], step, numbers)
+        if self.select is not None and (self.best is None or values[self.select.key] > self.best["score"]):
+            state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+            self.best = {"score": values[self.select.key], "step": step, "network": state, "evaluation": values}
+
+    def _take_best(self, stage: str, network: torch.nn.Module) -> None:
+        """End of a stage: go back to its best checkpoint where a selection was asked for."""
+        if self.select is None:
+            return
+        self.best = parallel.same_everywhere(self.best)
+        assert self.best is not None
+        network.load_state_dict(self.best["network"])
+        step = self.best["step"]
+        self.model.notes["checkpoint"] = f"best on {self.select.where}"
+        self.model.notes["evaluation"] = {"stage": stage, "step": step, **self.best["evaluation"]}
+        log.info("%s: took the checkpoint of %s %d, the best on %s", stage, UNITS[stage], step, self.select.where)
+        self.best = None
+
+    def _save_model(self) -> None:
+        if parallel.rank() == 0:
+            save_model(self.folder / FILE_NAME, self.model)
 
     def _save(self, stage: str, step: int, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write a checkpoint, unless writing the last one took too long for another one so soon."""
+        started = time.monotonic()
+        if parallel.rank() > 0 or (started - self.saved_at) * _CHECKPOINT_SHARE < self.saving_took:
+            return
         state = {
             "identity": self.identity,
             "stage": stage,
             "step": step,
             "network": network.state_dict(),
             "snippet": self.model.snippet.state_dict() if stage == "instance" else None,
+            "notes": self.model.notes,
             "optimizer": optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "best": self.best,
         }
         with replacing(self.folder / _CHECKPOINT) as temporary:
             torch.save(state, temporary)
+        self.saved_at = time.monotonic()
+        self.saving_took = self.saved_at - started
 
     def _restore(self, state: dict[str, Any], network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+        self.best = state["best"]
         return int(state["step"])
+
+
+class _HeldLosses:
+    """Losses that stay on the device until a few steps are together; then they are checked and written down."""
+
+    def __init__(self, run: _Run, stage: str, names: Sequence[str]) -> None:
+        self._run, self._stage, self._names = run, stage, names
+        self._held: list[tuple[int, list[int], Tensor, int]] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self._held) >= _LOSSES_HELD
+
+    def add(self, step: int, videos: list[int], losses: Tensor, batch_size: int) -> None:
+        """Losses [b, K] of this process's videos, of `batch_size` of all processes."""
+        self._held.append((step, videos, losses, batch_size))
+
+    def write(self) -> float:
+        """Write a line for each step, the mean of its batches -> the last total.
+
+        Raises:
+            HrproError: a loss is not finite; names the video.
+        """
+        run = self._run
+        broken = torch.cat([losses[:, -1] for _, _, losses, _ in self._held]).isfinite().logical_not().cpu()
+        if broken.any():
+            videos = [index for _, indices, _, _ in self._held for index in indices]
+            video = run.data.videos[videos[int(broken.nonzero()[0])]].video_id
+            raise HrproError(f"{video}: the loss is not finite; lower {self._stage}.learning_rate")
+        sums = torch.stack([losses.sum(dim=0) / batch_size for _, _, losses, batch_size in self._held])
+        means = parallel.total(sums).cpu()
+        steps = [step for step, *_ in self._held]
+        for step in dict.fromkeys(steps):
+            own = means[[index for index, other in enumerate(steps) if other == step]].mean(dim=0)
+            run.journal.write(self._stage, step, "loss", dict(zip(self._names, own.tolist(), strict=True)))
+        self._held.clear()
+        return float(means[-1, -1])
 
 
 def _adam(network: torch.nn.Module, settings: SnippetSettings | InstanceSettings) -> torch.optim.Adam:

@@ -1,0 +1,84 @@
+"""Evaluation while training: detect in features that are in memory, and measure what was found."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from hrpro_pipeline.data.annotations import VideoAnnotation
+from hrpro_pipeline.data.dataset import TrainingVideo
+from hrpro_pipeline.data.detections import Detection
+from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.infer.detector import Ambiguous, detect_actions, to_detections
+from hrpro_pipeline.infer.evaluation import evaluate, point_average_precision
+from hrpro_pipeline.models.candidates import find_candidates
+from hrpro_pipeline.models.checkpoint import TrainedModel
+
+Found = Mapping[str, np.ndarray]
+Measure = Callable[[Found, Sequence[str]], dict[str, Any]]
+
+
+def evaluator(
+    features: Mapping[str, np.ndarray], ambiguous: Mapping[str, Ambiguous], measures: Sequence[Measure]
+) -> Callable[[TrainedModel], dict[str, Any]]:
+    """A function that detects with a model in all the given videos, and takes each measure of that.
+
+    Args:
+        features: float32 [T, D] by video.
+        ambiguous: segments by video that detections must not overlap.
+        measures: take detections by video, rows [M, 4] of start and end in seconds, class, score, and the class names.
+    """
+    candidates: dict[str, np.ndarray] = {}
+
+    def run(model: TrainedModel) -> dict[str, Any]:
+        if model.instance is None:  # stage 1 still changes; in stage 2 its candidates stay as they are
+            candidates.clear()
+        found = {}
+        for video_id, array in features.items():
+            on_device = torch.from_numpy(array).to(model.snippet.prototypes.device)
+            if video_id not in candidates:
+                candidates[video_id] = find_candidates(model.snippet, on_device, model.settings).proposals
+            found[video_id] = detect_actions(model, on_device, ambiguous.get(video_id, ()), candidates[video_id])
+        return {name: value for measure in measures for name, value in measure(found, model.classes).items()}
+
+    return run
+
+
+def segment_measure(truth: Mapping[str, VideoAnnotation], tiou: Sequence[float], subset: str) -> Measure:
+    """mAP against the segments of `truth`; its videos that were not detected in count as missed."""
+
+    def measure(found: Found, classes: Sequence[str]) -> dict[str, Any]:
+        wanted: dict[str, list[Detection]] = {
+            video_id: to_detections(found[video_id], classes) for video_id in truth if video_id in found
+        }
+        result = evaluate(wanted, truth, tiou)
+        return {
+            "subset": subset,
+            "average": result.average,
+            **{f"mAP@{at:g}": value for at, value in zip(result.tiou, result.mean_average_precision, strict=True)},
+            "videos": len(wanted),
+            "videos_without_features": result.num_missing,
+        }
+
+    return measure
+
+
+def point_measure(videos: Sequence[TrainingVideo], clock: SnippetClock) -> Measure:
+    """Mean over classes of `point_average_precision`, for videos of which the points alone are known."""
+    times = [clock.to_seconds(video.positions) for video in videos]
+    owner = np.repeat(np.arange(len(videos)), [len(own) for own in times])
+    points = np.stack([owner, np.concatenate(times)], axis=1)  # [P, 2]
+    labels = np.concatenate([video.labels for video in videos])
+
+    def measure(found: Found, classes: Sequence[str]) -> dict[str, Any]:
+        rows = np.concatenate(
+            [np.insert(found[video.video_id], 0, index, axis=1) for index, video in enumerate(videos)]
+        )  # video, start, end, class, score
+        values = [
+            point_average_precision(rows[rows[:, 3] == label][:, [0, 1, 2, 4]], points, labels, label)
+            for label in np.unique(labels)
+        ]
+        return {"point_mAP": float(np.mean(values)), "validation_videos": len(videos)}
+
+    return measure

@@ -1,0 +1,106 @@
+"""Data-parallel training under `torchrun`: the few collectives that both stages need. Without it, one process."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hrpro_pipeline.errors import UsageError
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that `torchrun` started, if it did -> this process's device.
+
+    Raises:
+        UsageError: `cuda:N` for several processes, each of which takes the GPU of its own number.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    if device.type == "cuda":
+        if device.index is not None:
+            raise UsageError(f"device {device}: under torchrun each process has a GPU of its own; use --device cuda")
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process; 0 writes the run."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def sum_gradients(network: nn.Module) -> None:
+    """Add up the gradients of all processes; one that has had no videos adds zeros."""
+    if size() == 1:
+        return
+    for parameter in network.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum of a tensor over all processes."""
+    if size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
+def gather_videos(means: Tensor, present: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tensor | slice]:
+    """Put together what each process has found of its videos, in the batch's order.
+
+    Process r has videos r, r + size, ... of the batch.
+
+    Args:
+        means: [b, C, D]; present: bool [b, C].
+        batch_size: videos of all processes, at most.
+
+    Returns:
+        means and present of all videos, rows without classes among them; and which rows are this process's.
+    """
+    if size() == 1:
+        return means, present, slice(None)
+    rows = -(-batch_size // size())
+    # A row without classes moves nothing, so that all processes can send as many.
+    own_means = torch.cat([means, means.new_zeros(rows - len(means), *means.shape[1:])])
+    own_present = torch.cat([present, present.new_zeros(rows - len(present), present.shape[1])])
+    all_means = [torch.empty_like(own_means) for _ in range(size())]
+    all_present = [torch.empty_like(own_present) for _ in range(size())]
+    dist.all_gather(all_means, own_means)
+    dist.all_gather(all_present, own_present)
+    mine = torch.arange(len(means), device=means.device) * size() + rank()
+    return torch.stack(all_means, dim=1).flatten(0, 1), torch.stack(all_present, dim=1).flatten(0, 1), mine
+
+
+def gather_objects(own: list[Any]) -> list[Any]:
+    """Lists of all processes dealt out in turn (process r made items r, r + size, ...) -> one list, the same on all."""
+    if size() == 1:
+        return own
+    parts: list[list[Any]] = [[] for _ in range(size())]
+    dist.all_gather_object(parts, own)
+    total = sum(map(len, parts))
+    return [parts[index % size()][index // size()] for index in range(total)]
+
+
+def same_everywhere(value: Any) -> Any:
+    """What process 0 has, on all processes."""
+    if size() == 1:
+        return value
+    held = [value]
+    dist.broadcast_object_list(held, src=0)
+    return held[0]
