@@ -105,20 +105,27 @@ def test_a_backbone_of_pytorchvideo(chain: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "new.json").read_text())["detections"]
 
 
-def test_training_killed_and_resumed(chain: Path, tmp_path: Path) -> None:
-    """SIGKILL in stage 1; the resumed run ends where an undisturbed one does."""
+@pytest.mark.parametrize("stage", ["snippet", "instance"])
+def test_training_killed_and_resumed(chain: Path, tmp_path: Path, stage: str) -> None:
+    """SIGKILL in either stage; the resumed run ends where an undisturbed one does."""
 
     def command(run: Path, *more: str) -> list[str]:
         arguments = ["train", chain / "features", "--points", chain / "points.csv", "--out", run, "--device", "cpu"]
-        quick = ["--set", "snippet.steps=30", "--set", "snippet.evaluate_every=5", "--set", "instance.epochs=1"]
+        quick = ["--set", "snippet.steps=30", "--set", "snippet.evaluate_every=5", "--set", "instance.epochs=30"]
         return [sys.executable, "-m", "hrpro_pipeline", *map(str, arguments), *quick, *more]
+
+    def reached(run: Path) -> bool:
+        """There is a checkpoint, and the stage has begun."""
+        metrics = run / "metrics.jsonl"
+        begun = metrics.exists() and f'"{stage}", "step": 2,' in metrics.read_text()
+        return begun and (run / "checkpoints" / "last.pt").exists()
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     subprocess.run(command(whole), check=True, capture_output=True, env=environment)
     with subprocess.Popen(command(cut), stderr=subprocess.DEVNULL, env=environment) as process:
         end = time.monotonic() + 120
-        while not (cut / "checkpoints" / "last.pt").exists() and time.monotonic() < end:
+        while not reached(cut) and time.monotonic() < end:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL

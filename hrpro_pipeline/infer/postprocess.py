@@ -17,38 +17,49 @@ def soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.n
     Returns:
         [M, 4]: all of them, best first, with decayed scores.
     """
-    rows = np.array(detections, np.float64)
-    kept = np.empty_like(rows)
-    if len(rows):
-        _decay(rows, kept, sigma, added_seconds)
-    return kept
+    rows = np.asarray(detections, np.float64)
+    start, end, score = rows[:, 0].copy(), rows[:, 1].copy(), rows[:, 3].copy()
+    order, kept = np.empty(len(rows), np.int64), np.empty(len(rows))
+    _decay(start, end, end - start + added_seconds, score, sigma, added_seconds, order, kept)
+    found = rows[order]
+    found[:, 3] = kept
+    return found
 
 
 @numba.njit(cache=True, nogil=True)
-def _decay(rows: np.ndarray, kept: np.ndarray, sigma: float, added_seconds: float) -> None:
-    """Move `rows` [M, 4] to `kept`, the best of the rest each time, and decay those that it overlaps."""
-    remaining = len(rows)
+def _decay(
+    start: np.ndarray,
+    end: np.ndarray,
+    length: np.ndarray,
+    score: np.ndarray,
+    sigma: float,
+    added: float,
+    order: np.ndarray,
+    kept: np.ndarray,
+) -> None:
+    """Take the best of the rest each time into `order` and `kept`, and decay those that it overlaps. All are [M]."""
+    remaining = len(start)
+    index = np.arange(remaining)
     best = 0
     for row in range(1, remaining):
-        if rows[row, 3] > rows[best, 3]:
+        if score[row] > score[best]:
             best = row
     for place in range(len(kept)):
-        start, end = rows[best, 0], rows[best, 1]
-        kept[place] = rows[best]
-        # The last row takes the place of the one that was kept, so that the rest stays contiguous.
+        own_start, own_end, own_length = start[best], end[best], length[best]
+        order[place], kept[place] = index[best], score[best]
+        # The last one takes the place of the one that was kept, so that the rest stays contiguous.
         remaining -= 1
-        rows[best] = rows[remaining]
-        best = 0
-        length = end - start + added_seconds
+        start[best], end[best], length[best] = start[remaining], end[remaining], length[remaining]
+        score[best], index[best] = score[remaining], index[remaining]
+        best, highest = 0, -np.inf
         for row in range(remaining):
-            overlap = min(end, rows[row, 1]) - max(start, rows[row, 0]) + added_seconds
+            overlap = min(own_end, end[row]) - max(own_start, start[row]) + added
             if overlap > 0:
                 # Two reversed segments could make the union 0.
-                union = max(length + rows[row, 1] - rows[row, 0] + added_seconds - overlap, 1e-12)
-                iou = overlap / union
-                rows[row, 3] *= math.exp(-(iou * iou) / sigma)
-            if rows[row, 3] > rows[best, 3]:
-                best = row
+                iou = overlap / max(own_length + length[row] - overlap, 1e-12)
+                score[row] *= math.exp(-(iou * iou) / sigma)
+            if score[row] > highest:
+                best, highest = row, score[row]
 
 
 def classwise_soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.ndarray:
