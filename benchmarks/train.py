@@ -74,7 +74,7 @@ def _stage(
     memory = (
         {"peak_gpu_bytes": torch.cuda.max_memory_allocated(device)}
         if device.type == "cuda"
-        else {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+        else {"process_peak_bytes_so_far": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     )
     line = {
         "what": "training",
@@ -122,9 +122,9 @@ def _train(
 
 
 def _flop(arguments: argparse.Namespace, stage: str, model: TrainedModel) -> float:
-    """FLOP of the stage's training: those of a few steps or an epoch, counted as they run, times how many there are.
+    """FLOP of the stage's training, from those of a few steps or an epoch.
 
-    The evaluation at the end of the counted run is counted by itself and taken off.
+    Counted as they run, in two runs of which one has twice the steps: what both do besides falls out of the difference.
     """
     setting, count = _COUNTED[stage]
     counts = []

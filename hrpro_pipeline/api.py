@@ -20,7 +20,7 @@ from hrpro_pipeline.data.annotations import (
 )
 from hrpro_pipeline.data.dataset import TrainingSet, draw_validation, hold_out, load_training_set
 from hrpro_pipeline.data.detections import Detection, read_detections
-from hrpro_pipeline.data.features import check_uniform, list_features, read_features, read_header
+from hrpro_pipeline.data.features import StoredFeatures, check_uniform, list_features, read_header
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.data.point_labels import Distribution, draw_points, points_csv
 from hrpro_pipeline.errors import HrproError, UsageError
@@ -30,6 +30,7 @@ from hrpro_pipeline.infer.evaluator import evaluator, point_measure, segment_mea
 from hrpro_pipeline.infer.report import write_report
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
+from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.trainer import Selection, train
 
 PathLike = str | Path
@@ -146,7 +147,7 @@ def train_detector(
         on_disk={"disk": True, "auto": None}.get(settings.compute.features, False),
     )
     settings = _with_extraction(settings, data)
-    watched: dict[str, np.ndarray] = {}
+    watched: dict[str, np.ndarray | StoredFeatures] = {}
     measures = []
     select = None
     if evaluate_on is not None:
@@ -164,7 +165,7 @@ def train_detector(
         else:
             names = read_ids(Path(validate_on))
         data, held = hold_out(data, names)
-        watched |= {video.video_id: np.asarray(video.features) for video in held}
+        watched |= {video.video_id: video.features for video in held}
         measures.append(point_measure(held, data.clock))
         select = Selection("point_mAP", f"the points of {len(held)} validation videos")
     left_out = read_ambiguous(Path(ambiguous)) if ambiguous is not None else {}
@@ -191,6 +192,8 @@ def train_seeds(
     """
     if options.get("evaluate_on") is None and options.get("validate_on") is None:
         raise UsageError("--seeds reports a mean score: it needs --evaluate-on or --validate-on")
+    if parallel.launched_processes() > 1:
+        raise UsageError("--seeds does not go with torchrun; start it once for each --seed")
     runs = [train_detector(features, points, Path(out) / f"seed_{seed}", seed=seed, **options) for seed in seeds]
     scores = SeedScores.of(seeds, runs)
     write_text(Path(out) / "seeds.json", json.dumps(scores.as_json(), indent=1) + "\n")
@@ -286,19 +289,25 @@ def _with_extraction(settings: Settings, data: TrainingSet) -> Settings:
 
 def _features_of(
     features: Path, wanted: Mapping[str, VideoAnnotation], data: TrainingSet, subset: str
-) -> dict[str, np.ndarray]:
-    """Features [T, D] of a subset's videos from the folder of the training features.
+) -> dict[str, StoredFeatures] | dict[str, np.ndarray]:
+    """Features [T, D] of a subset's videos from the folder of the training features, in memory if those are.
 
     Raises:
         HrproError: no features or segments of the subset, or features that were not made like those of `data`.
     """
     paths = list_features(features)
-    there = {video_id: read_features(paths[video_id]) for video_id in wanted if video_id in paths}
+    there = {video_id: read_header(paths[video_id]) for video_id in wanted if video_id in paths}
     if not there:
         raise HrproError(f"{features}: no features of the videos of subset {subset!r}")
     if not any(video.segments for video in wanted.values()):
         raise HrproError(f"the annotations of subset {subset!r} have no segments to evaluate against")
     first = data.videos[0].video_id
-    headers = {first: read_header(paths[first])} | {video_id: item.header for video_id, item in there.items()}
+    headers = {first: read_header(paths[first])} | there
     check_uniform(((paths[video_id], header) for video_id, header in headers.items()), tuple(data.widths))
-    return {video_id: item.joined(tuple(data.widths)) for video_id, item in there.items()}
+    stored = {
+        video_id: StoredFeatures(paths[video_id], tuple(data.widths), header.num_snippets)
+        for video_id, header in there.items()
+    }
+    if isinstance(data.videos[0].features, StoredFeatures) or parallel.launched_rank() > 0:
+        return stored
+    return {video_id: np.asarray(features) for video_id, features in stored.items()}

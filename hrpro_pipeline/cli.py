@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,7 +83,8 @@ def main(debug: bool) -> None:
       hrpro train features/ --points points.csv --out runs/first
       hrpro detect runs/first new_videos/ --out detections/
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
 
 
 def _preset(command: Callable[..., None]) -> Callable[..., None]:
@@ -171,7 +173,16 @@ def extract(
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out.")
 @_device
-def train(features: Path, points: Path, out: Path, seed: int, seeds: tuple[int, ...] | None, **options: Any) -> None:
+@click.pass_context
+def train(
+    context: click.Context,
+    features: Path,
+    points: Path,
+    out: Path,
+    seed: int,
+    seeds: tuple[int, ...] | None,
+    **options: Any,
+) -> None:
     """Train both stages of HR-Pro on cached features and one labelled point per action.
 
     Several GPUs: torchrun --nproc-per-node 4 -m hrpro_pipeline train ...
@@ -183,6 +194,8 @@ def train(features: Path, points: Path, out: Path, seed: int, seeds: tuple[int, 
     from hrpro_pipeline import api
 
     if seeds is not None:
+        if context.get_parameter_source("seed") is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError("give --seed or --seeds, not both")
         scores = api.train_seeds(features, points, out, seeds, **options)
         for name in scores.scores:
             click.echo(
@@ -192,6 +205,8 @@ def train(features: Path, points: Path, out: Path, seed: int, seeds: tuple[int, 
         click.echo(f"{out}: seeds {', '.join(map(str, seeds))}; {_checkpoint(scores.checkpoint)}")
         return
     model = api.train_detector(features, points, out, seed=seed, **options)
+    if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started, the first one speaks
+        return
     stages = "both stages" if model.instance is not None else "stage 1 alone"
     chosen = _checkpoint(model.notes["checkpoint"])
     click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, {chosen}")

@@ -151,7 +151,8 @@ def test_record_and_settings(tmp_path: Path, backbones: dict[str, Backbone]) -> 
     header = extract(path, backbones, SMALL, decoder="pyav").header
     assert header.video_id == "made one"
     assert header.settings["flow_algorithm"] == "tvl1-opencv"
-    assert header.settings["flow_quantisation"] == "rounded"
+    assert header.settings["flow_rounding"] == "rounded"
+    assert header.settings["flow_variant"] == "opencv"
     assert header.settings["resize"] == 40
     assert header.record["decoder"] == "pyav"
     assert header.record["decoder_fallback"] is None

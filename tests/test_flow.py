@@ -139,11 +139,14 @@ def test_wrong_frames_are_named(frames: object, message: str) -> None:
 def test_backends() -> None:
     with pytest.raises(HrproError, match="flow backend 'farneback'; expected torch or opencv"):
         tvl1(np.zeros((2, 20, 30), np.uint8), "farneback")
-    assert resolve_backend("auto", torch.device("cpu")) == "opencv"
-    assert resolve_backend("auto", torch.device("cuda")) == "torch"
-    assert resolve_backend("torch", torch.device("cpu")) == "torch"
+    assert resolve_backend("auto") == "torch"
+    assert resolve_backend("opencv") == "opencv"
     with pytest.raises(HrproError, match="'fast'; expected auto, torch or opencv"):
-        resolve_backend("fast", torch.device("cpu"))
+        resolve_backend("fast")
+    with pytest.raises(HrproError, match="flow variant 'gpu'; expected opencv or opencv_cuda"):
+        tvl1(np.zeros((2, 20, 30), np.uint8), variant="gpu")  # type: ignore[arg-type]
+    with pytest.raises(HrproError, match="for variant opencv_cuda take backend torch"):
+        tvl1(np.zeros((2, 20, 30), np.uint8), "opencv", variant="opencv_cuda")
     with pytest.raises(ValueError, match=r"\[1, 20, 20\] and \[1, 20, 21\]"):
         tvl1_pairs(torch.zeros(1, 20, 20), torch.zeros(1, 20, 21))
 

@@ -16,7 +16,7 @@ from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguo
 from hrpro_pipeline.models.checkpoint import rename_instance, rename_snippet
 from hrpro_pipeline.models.instance import InstanceModel, pool_parts, roi_features
 from hrpro_pipeline.models.proposals import candidate_proposals
-from hrpro_pipeline.models.snippet import SnippetModel, video_scores
+from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 from hrpro_pipeline.train.reliable import reliable_proposals
@@ -46,7 +46,7 @@ def test_snippet_model(golden: Path) -> None:
     with torch.inference_mode():
         features = torch.from_numpy(file["features"])  # [B, T, D]
         lengths = [features.shape[1]] * len(features)
-        scores = model(features.flatten(0, 1), lengths)
+        scores = model(features.flatten(0, 1), Packing.of(lengths, features.device))
         plain = video_scores(scores.class_scores, lengths, 8)
         given = video_scores(scores.class_scores, lengths, 8, torch.from_numpy(file["video_label"]))
     fused = torch.cat([scores.fused, scores.background[:, None]], dim=1)
@@ -69,7 +69,7 @@ def test_pseudo_labels_are_exactly_equal(golden: Path) -> None:
         action, background = pseudo_labels(
             torch.from_numpy(file[f"{case}/background_score"]),
             points := torch.from_numpy(file[f"{case}/point_label"]),
-            [len(points)],
+            Packing.of([len(points)], points.device),
         )
         np.testing.assert_array_equal(action, file[f"{case}/action"], err_msg=f"case {case}, action")
         np.testing.assert_array_equal(background, file[f"{case}/background"], err_msg=f"case {case}, background")
@@ -86,7 +86,8 @@ def test_snippet_training_trace(golden: Path) -> None:
 
     def batch(chosen: list[tuple[torch.Tensor, torch.Tensor]]) -> SnippetBatch:
         features, points = zip(*chosen, strict=True)
-        return SnippetBatch([], torch.cat(features), torch.cat(points), [len(each) for each in features])
+        packing = Packing.of([len(each) for each in features], torch.device("cpu"))
+        return SnippetBatch([], torch.cat(features), torch.cat(points), packing)
 
     assert not model.prototypes.any()
     initialise_prototypes(model, [batch([video]) for video in videos])
@@ -191,12 +192,13 @@ def test_instance_model(golden: Path) -> None:
         features, proposals, reliable = (
             torch.from_numpy(file[f"video{i}/{name}"]) for name in ("features", "proposals", "reliable")
         )
-        count, lengths = len(proposals), [len(features)]
+        count = len(proposals)
+        first, length = torch.tensor([0]), torch.tensor([len(features)])
         one = torch.zeros(count, dtype=torch.long)
         with torch.inference_mode():
-            roi = roi_features(features, lengths, proposals, one)
-            scores = model(pool_parts(features, lengths, proposals, one), proposals)
-            again = model.score(pool_parts(features, lengths, scores.refined, one))
+            roi = roi_features(features, first, length, proposals, one)
+            scores = model(pool_parts(features, first, length, proposals, one), proposals)
+            again = model.score(pool_parts(features, first, length, scores.refined, one))
             target = best_tiou(proposals, reliable[None], one)
             regression.append(regression_loss(scores.refined, target, reliable[None], 0.3, one))
             # All draws at 1: every proposal below the threshold takes part.

@@ -19,7 +19,7 @@ from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.models.candidates import windows
 from hrpro_pipeline.models.checkpoint import load_model
 from hrpro_pipeline.models.instance import pool_parts, roi_features
-from hrpro_pipeline.models.snippet import AttentionLayer, SnippetModel, dropout
+from hrpro_pipeline.models.snippet import AttentionLayer, Packing, SnippetModel, dropout
 from hrpro_pipeline.train import losses
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels as packed_labels
 from hrpro_pipeline.train.reliable import negative_proposals, reliable_proposals
@@ -220,7 +220,7 @@ def test_heads_that_do_not_divide_the_width(tmp_path: Path) -> None:
 
 def pseudo_labels(background: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of one video."""
-    return packed_labels(background, points, [len(points)])
+    return packed_labels(background, points, packing([len(points)]))
 
 
 class TestPseudoLabels:
@@ -248,7 +248,7 @@ class TestPseudoLabels:
             lengths = rng.integers(1, 9, size=6).tolist()
             score = torch.from_numpy(rng.choice([0.0, 0.05, 0.5, 0.96, 0.99], sum(lengths)))
             points = torch.from_numpy((rng.random((sum(lengths), 2)) < 0.15).astype(np.float64))
-            together = packed_labels(score, points, lengths)
+            together = packed_labels(score, points, packing(lengths))
             alone = [pseudo_labels(*video) for video in zip(score.split(lengths), points.split(lengths), strict=True)]
             for part, parts in zip(together, zip(*alone, strict=True), strict=True):
                 assert torch.equal(part, torch.cat(parts)), (lengths, score, points)
@@ -292,11 +292,16 @@ class TestNegativeProposals:
 
 
 ONE = torch.zeros(4, dtype=torch.long)
+ZERO = torch.tensor([0])
+
+
+def packing(lengths: list[int]) -> Packing:
+    return Packing.of(lengths, torch.device("cpu"))
 
 
 class TestLosses:
     def contrast(self, embedding: torch.Tensor, prototypes: torch.Tensor, *seeds: torch.Tensor) -> torch.Tensor:
-        return losses.contrastive_loss(embedding, prototypes[None], *seeds, [len(embedding)], ONE, 0.1, False)[0]
+        return losses.contrastive_loss(embedding, prototypes[None], *seeds, packing([len(embedding)]), 0.1, False)[0]
 
     def test_no_background_no_contrast(self) -> None:
         embedding, prototypes = torch.rand(4, 8, requires_grad=True), torch.rand(3, 8)
@@ -318,6 +323,8 @@ class TestLosses:
         """All moves at once are the same as one after the other."""
         torch.manual_seed(0)
         start, means, present = torch.rand(4, 8), torch.rand(5, 4, 8), torch.rand(5, 4) < 0.6
+        means[3, 0] = torch.nan  # reaches nobody before the video itself
+        present[3, 0] = False
         for momentum in (0.9, 0.0, 1.0):
             memory, expected = start.clone(), [start]
             for mean, here in zip(means, present, strict=True):
@@ -358,8 +365,8 @@ def test_packed_videos_get_what_they_get_alone() -> None:
     model.prototypes.normal_()
     features = torch.rand(sum(lengths), DIM)
     with torch.inference_mode():
-        together = model(features, lengths)
-        alone = [model(video, [len(video)]) for video in features.split(lengths)]
+        together = model(features, packing(lengths))
+        alone = [model(video, packing([len(video)])) for video in features.split(lengths)]
     for part, parts in zip(together, zip(*alone, strict=True), strict=True):
         torch.testing.assert_close(part, torch.cat(parts), rtol=1e-4, atol=1e-5)
 
@@ -388,6 +395,7 @@ def test_dropout_of_random_bits() -> None:
     assert torch.equal(values.grad != 0, kept)
     torch.manual_seed(0)
     assert torch.equal(dropout(values, 0.3), dropped)
+    assert dropout(values, 0.999999).count_nonzero() < 100
 
 
 class TestRoiFeatures:
@@ -411,18 +419,27 @@ class TestRoiFeatures:
             proposals.append(bounds)
             video.append(torch.full((100,), index))
             expected.append(self.expected(own, bounds))
-        found = roi_features(features, lengths, torch.cat(proposals), torch.cat(video))
+        lie = packing(lengths)
+        found = roi_features(features, lie.first, lie.count, torch.cat(proposals), torch.cat(video))
         torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
 
     def test_no_proposals(self) -> None:
-        parts = pool_parts(torch.rand(5, DIM), [5], torch.empty(0, 2), torch.empty(0, dtype=torch.long))
+        parts = pool_parts(torch.rand(5, DIM), ZERO, ZERO + 5, torch.empty(0, 2), torch.empty(0, dtype=torch.long))
         assert [part.shape for part in parts] == [(0, DIM)] * 3
 
     def test_many_proposals_in_pieces(self) -> None:
         features, proposals = torch.rand(9, DIM), torch.tensor([[1.0, 4.0]]).repeat(3000, 1)
-        parts = pool_parts(features, [9], proposals, torch.zeros(3000, dtype=torch.long))
+        parts = pool_parts(features, ZERO, ZERO + 9, proposals, torch.zeros(3000, dtype=torch.long))
         for part in parts:
             assert torch.equal(part, part[:1].expand_as(part))
+
+    def test_bounds_that_a_failed_regression_throws_far_outside(self) -> None:
+        bounds = torch.tensor([[-1e30, 1e30], [torch.nan, 3.0], [1e18, -1e18], [-torch.inf, torch.inf], [2.0, 5.0]])
+        features, many = torch.rand(9, DIM), bounds.repeat(300, 1)
+        parts = pool_parts(features, ZERO, ZERO + 9, many, torch.zeros(len(many), dtype=torch.long))
+        for part in parts:
+            assert part.isfinite().all()
+        assert torch.cat(parts, dim=1)[4].any()
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 12, 13, 100, 101])
@@ -477,7 +494,13 @@ def test_batches_cover_an_epoch_and_depend_on_the_step_alone() -> None:
 
 @pytest.mark.gpu
 def test_cuda_trains_as_the_cpu_does(tmp_path: Path) -> None:
-    still = ("snippet.dropout=0", "snippet.attention_dropout=0", "snippet.classifier_dropout=0", "instance.dropout=0")
+    still = (
+        "compute.precision=float32",
+        "snippet.dropout=0",
+        "snippet.attention_dropout=0",
+        "snippet.classifier_dropout=0",
+        "instance.dropout=0",
+    )
     for name in ("cpu", "cuda"):
         train(ordinary(), settings(*still), tmp_path / name, device=torch.device(name))
     for ours, theirs in zip(rows(tmp_path / "cpu"), rows(tmp_path / "cuda"), strict=True):

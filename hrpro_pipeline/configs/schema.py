@@ -41,6 +41,12 @@ class ExtractSettings(Section):
         "i3d", description="RGB network: Inception-I3D, or one of pytorchvideo's (the flow network is I3D)"
     )
     flow_clamp: float = Field(20.0, gt=0, description="flow is clamped to +- this many pixels")
+    flow_variant: Literal["opencv", "opencv_cuda"] = Field(
+        "opencv", description="TV-L1 as OpenCV's CPU version, or as its CUDA version (denseflow) computes it"
+    )
+    flow_rounding: Literal["rounded", "floored"] = Field(
+        "rounded", description="8-bit levels of flow: rounded (denseflow) or floored (the I3D authors' recipe)"
+    )
     dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the features")
 
     @model_validator(mode="after")

@@ -110,8 +110,8 @@ def load_training_set(
             Its segments are not used.
         streams: the streams to use, of those that the features have.
         points_name: the points file, for errors.
-        on_disk: check the features, but leave them in their files; by default where they are larger than half of the
-            machine's memory.
+        on_disk: check the features, but leave them in their files; by default where they are larger than half of
+            this process's share of the machine's memory.
 
     Raises:
         ProblemsError: all of: unknown classes, points past the end of their video, points in frames whose frame rate
@@ -148,7 +148,7 @@ def load_training_set(
         except ProblemsError as error:
             problems += [f"{problem}; extract all the same way" for problem in error.problems]
     if on_disk is None:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         on_disk = sum(_joined_bytes(header, streams) for header in headers.values()) > memory / 2
     videos = []
     for video_id, header in headers.items():

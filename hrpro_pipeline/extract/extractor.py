@@ -18,7 +18,7 @@ from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
 from hrpro_pipeline.data.files import safe_id, sha256
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.extract.backbones import Backbone
-from hrpro_pipeline.extract.flow import QUANTISATION, flow_levels, tvl1
+from hrpro_pipeline.extract.flow import flow_levels, tvl1
 from hrpro_pipeline.extract.preprocess import centre_crop, clips, gray, resize_frame, resized_size, windows
 from hrpro_pipeline.extract.video import Decoding, VideoInfo, decode, num_clock_frames, resample
 
@@ -98,7 +98,7 @@ def stored_settings(settings: ExtractSettings, flow_backend: str) -> dict[str, A
     """Everything that shapes the numbers, as feature files keep it."""
     stored = settings.model_dump(mode="json")
     if "flow" in settings.streams:
-        stored |= {"flow_algorithm": f"tvl1-{flow_backend}", "flow_quantisation": QUANTISATION}
+        stored["flow_algorithm"] = f"tvl1-{flow_backend}"
     return stored
 
 
@@ -159,8 +159,7 @@ def _network_inputs(
         for frame in frames:
             yield _inputs(frame, None)
         return
-    still = torch.zeros(2, settings.crop, settings.crop)
-    last_flow = flow_levels(still, settings.flow_clamp)  # of a video of a single frame
+    last_flow = _levels(torch.zeros(2, settings.crop, settings.crop), settings)  # of a video of a single frame
     held: list[_Frame] = []  # one frame stays: its flow needs the next chunk
     for chunk in _groups(frames, chunk_frames):
         held += chunk
@@ -184,11 +183,15 @@ def _chunk_flow(
     distinct = [
         frame.gray for i, frame in enumerate(frames) if frame.gray is not None and (i == 0 or not frame.repeated)
     ]
-    flow = tvl1(np.stack(distinct), flow_backend, device)
-    levels = iter(flow_levels(centre_crop(flow, settings.crop), settings.flow_clamp).cpu())
-    still = flow_levels(torch.zeros(2, settings.crop, settings.crop), settings.flow_clamp)
+    flow = tvl1(np.stack(distinct), flow_backend, device, settings.flow_variant)
+    levels = iter(_levels(centre_crop(flow, settings.crop), settings).cpu())
+    still = _levels(torch.zeros(2, settings.crop, settings.crop), settings)
     for frame in frames[1:]:
         yield still if frame.repeated else next(levels)
+
+
+def _levels(flow: Tensor, settings: ExtractSettings) -> Tensor:
+    return flow_levels(flow, settings.flow_clamp, settings.flow_rounding)
 
 
 def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -1,9 +1,12 @@
-"""TV-L1 flow of gray frames, by our PyTorch kernel or by OpenCV, and its quantisation to 8 bit."""
+"""TV-L1 flow of gray frames, by our kernels or by OpenCV, and its quantisation to 8 bit."""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -11,78 +14,104 @@ import torch
 from torch import Tensor
 
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.tvl1 import MIN_SIDE, tvl1_pairs
+from hrpro_pipeline.extract import tvl1 as plain
+from hrpro_pipeline.extract.tvl1 import MIN_SIDE, Variant
 
-# How the 8-bit levels of a flow are made: rounded, as denseflow does (0 becomes 128).
-QUANTISATION = "rounded"
+# Pairs that iterate together on a device: enough to fill a GPU with frames of a few hundred pixels a side.
+_PAIRS_AT_ONCE = 64
 
-# Pairs that iterate together: enough to fill a GPU, few enough for a CPU's caches.
-_PAIRS_AT_ONCE = {"cpu": 2, "cuda": 32}
+Rounding = Literal["rounded", "floored"]
 
 
-def tvl1(frames: np.ndarray | Tensor, backend: str = "torch", device: str | torch.device = "cpu") -> Tensor:
+def tvl1(
+    frames: np.ndarray | Tensor,
+    backend: str = "torch",
+    device: str | torch.device = "cpu",
+    variant: Variant = "opencv",
+) -> Tensor:
     """Flow from each gray frame to the next.
 
     Args:
         frames: [N, H, W], 0..255, integer or floating point; sides of at least 16.
-        backend: "torch", which runs on `device`, or "opencv", which runs on the CPU.
+        backend: "torch", our kernels, which run on `device`: compiled by numba on the CPU, Triton on CUDA, plain
+            PyTorch elsewhere; or "opencv", which runs on the CPU.
         device: where the "torch" backend computes and its result lies.
+        variant: "opencv", what OpenCV's CPU version answers, or "opencv_cuda", what its CUDA version does.
 
     Returns:
         float32 [N - 1, 2, H, W] in pixels, channel 0 horizontal; no rows for a single frame.
 
     Raises:
-        HrproError: wrong rank, type or size, values that are not finite or outside 0..255, an unknown backend.
+        HrproError: wrong rank, type or size, values that are not finite or outside 0..255, an unknown backend or
+            variant, one that the backend does not have.
     """
     if backend not in _BACKENDS:
         raise HrproError(f"flow backend {backend!r}; expected {' or '.join(_BACKENDS)}")
+    if variant not in get_args(Variant):
+        raise HrproError(f"flow variant {variant!r}; expected {' or '.join(get_args(Variant))}")
+    if backend == "opencv" and variant != "opencv":
+        raise HrproError(f"flow backend opencv computes its CPU version; for variant {variant} take backend torch")
     tensor = _checked(frames)
     if len(tensor) < 2:
         return torch.zeros(0, 2, *tensor.shape[1:])
-    return _BACKENDS[backend](tensor, torch.device(device))
+    return _BACKENDS[backend](tensor, torch.device(device), variant)
 
 
-def resolve_backend(backend: str, device: torch.device) -> str:
-    """The backend that "auto" stands for: the kernel on a GPU, OpenCV on the CPU. Other names are checked only."""
+def resolve_backend(backend: str) -> str:
+    """The backend that "auto" stands for: our kernels, which are faster everywhere. Other names are checked only."""
     if backend == "auto":
-        return "torch" if device.type == "cuda" else "opencv"
+        return "torch"
     if backend not in _BACKENDS:
         raise HrproError(f"flow backend {backend!r}; expected auto, {' or '.join(_BACKENDS)}")
     return backend
 
 
-def flow_levels(flow: Tensor, clamp: float) -> Tensor:
-    """Flow in pixels (any shape) -> uint8 levels: -clamp is 0, +clamp is 255, rounded to the nearest (half to even)."""
-    return (255 * (flow.clamp(-clamp, clamp) + clamp) / (2 * clamp)).round().to(torch.uint8)
+def flow_levels(flow: Tensor, clamp: float, rounding: Rounding = "rounded") -> Tensor:
+    """Flow in pixels (any shape) -> uint8 levels: -clamp is 0, +clamp is 255.
+
+    Args:
+        rounding: "rounded" to the nearest (half to even), as denseflow does: 0 becomes 128; "floored", as in the recipe
+            of the I3D authors: 0 becomes 127.
+    """
+    levels = 255 * (flow.clamp(-clamp, clamp) + clamp) / (2 * clamp)
+    return (levels.round() if rounding == "rounded" else levels.floor()).to(torch.uint8)
 
 
-def quantise_flow(flow: Tensor, clamp: float = 20.0) -> Tensor:
+def quantise_flow(flow: Tensor, clamp: float = 20.0, rounding: Rounding = "rounded") -> Tensor:
     """Flow in pixels (any shape) -> what published features saw: clamped, 8-bit levels, scaled to [-1, 1]."""
-    return flow_levels(flow, clamp).float() / 255 * 2 - 1
+    return flow_levels(flow, clamp, rounding).float() / 255 * 2 - 1
 
 
-def _torch_flow(frames: Tensor, device: torch.device) -> Tensor:
+def _torch_flow(frames: Tensor, device: torch.device, variant: Variant) -> Tensor:
     frames = frames.to(device, torch.float32)
-    step = _PAIRS_AT_ONCE.get(device.type, 1)
-
-    def batch(start: int) -> Tensor:
-        with torch.no_grad():
-            stop = min(start + step, len(frames) - 1)
-            return tvl1_pairs(frames[start:stop], frames[start + 1 : stop + 1])
-
-    starts = range(0, len(frames) - 1, step)
-    if device.type != "cpu":
-        return torch.cat([batch(start) for start in starts])
-    # On the CPU, batches in parallel and not the small operations inside of them: those would mostly wait.
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return torch.cat(list(pool.map(batch, starts)))
-    finally:
-        torch.set_num_threads(threads)
+    if device.type == "cpu":
+        return torch.from_numpy(_cpu_flow(frames.numpy(), variant))
+    kernel = _device_kernel(device)
+    flows = []
+    with torch.no_grad():
+        for start in range(0, len(frames) - 1, _PAIRS_AT_ONCE):
+            stop = min(start + _PAIRS_AT_ONCE, len(frames) - 1)
+            flows.append(kernel.tvl1_pairs(frames[start:stop], frames[start + 1 : stop + 1], variant))
+    return torch.cat(flows)
 
 
-def _opencv_flow(frames: Tensor, device: torch.device) -> Tensor:
+def _device_kernel(device: torch.device) -> ModuleType:
+    """Triton's kernels on CUDA where Triton is installed, else plain PyTorch."""
+    if device.type == "cuda" and find_spec("triton") is not None:
+        return import_module("hrpro_pipeline.extract.tvl1_cuda")
+    return plain
+
+
+def _cpu_flow(frames: np.ndarray, variant: Variant) -> np.ndarray:
+    from hrpro_pipeline.extract.tvl1_cpu import tvl1_pair
+
+    def pair(i: int) -> np.ndarray:
+        return tvl1_pair(frames[i], frames[i + 1], variant)
+
+    return np.stack(_in_threads(pair, len(frames) - 1))
+
+
+def _opencv_flow(frames: Tensor, device: torch.device, variant: Variant) -> Tensor:
     # OpenCV takes 8-bit values as they are, and floats from 0..1.
     images = (frames if frames.dtype is torch.uint8 else frames.float() / 255).cpu().numpy()
 
@@ -90,14 +119,19 @@ def _opencv_flow(frames: Tensor, device: torch.device) -> Tensor:
         # A new object for each pair: OpenCV keeps buffers on it, and for good the fewer scales of a small frame.
         return _dual_tvl1().calc(images[i], images[i + 1], None)
 
+    flows = np.stack(_in_threads(pair, len(images) - 1))
+    return torch.from_numpy(flows.transpose(0, 3, 1, 2).astype(np.float32))
+
+
+def _in_threads(pair: Callable[[int], np.ndarray], count: int) -> list[np.ndarray]:
+    """`pair` of 0 to count - 1: pairs in parallel, and not the rows of each, which would mostly wait."""
     threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # pairs in parallel, not rows: less waiting
+    cv2.setNumThreads(1)
     try:
         with ThreadPoolExecutor(_cores()) as pool:
-            flows = list(pool.map(pair, range(len(images) - 1)))
+            return list(pool.map(pair, range(count)))
     finally:
         cv2.setNumThreads(threads)
-    return torch.from_numpy(np.stack(flows).transpose(0, 3, 1, 2).astype(np.float32))
 
 
 def _cores() -> int:
@@ -105,7 +139,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_BACKENDS: dict[str, Callable[[Tensor, torch.device], Tensor]] = {"torch": _torch_flow, "opencv": _opencv_flow}
+_BACKENDS: dict[str, Callable[[Tensor, torch.device, Variant], Tensor]] = {"torch": _torch_flow, "opencv": _opencv_flow}
 
 
 def _dual_tvl1() -> Any:

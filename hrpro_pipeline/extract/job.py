@@ -128,7 +128,7 @@ def extract_each(
 
 def _plan(settings: ExtractSettings, weights: str, flow: str, decoder: str, device: str) -> _Plan:
     where = resolve_device(device)
-    flow_backend = resolve_backend(flow, where)
+    flow_backend = resolve_backend(flow)
     if decoder not in DECODERS:
         raise HrproError(f"decoder {decoder!r}; expected one of {', '.join(DECODERS)}")
     return _Plan(settings, load_backbones(settings, weights, where), flow_backend, decoder, where)

@@ -1,8 +1,11 @@
-"""Dual TV-L1 optical flow, batched over pairs, in plain PyTorch: the algorithm of OpenCV's CPU version.
+"""Dual TV-L1 optical flow, batched over pairs, in plain PyTorch: the reference for the faster kernels beside it.
 
 Zach, Pock and Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007, with the warps, the
 median filter and the stopping rule of `cv2.optflow.DualTVL1OpticalFlow`, whose default parameters these are.
 """
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,14 +23,19 @@ OUTER_ITERATIONS = 10
 MEDIAN = 5
 MIN_SIDE = 16
 
-_TINY_GRADIENT = 1.1920929e-07  # float32 epsilon: below it there is nothing to follow
+TINY_GRADIENT = 1.1920929e-07  # float32 epsilon: below it there is nothing to follow
+
+Variant = Literal["opencv", "opencv_cuda"]
 
 
-def tvl1_pairs(first: Tensor, second: Tensor) -> Tensor:
+def tvl1_pairs(first: Tensor, second: Tensor, variant: Variant = "opencv") -> Tensor:
     """Flow from `first` to `second`.
 
     Args:
         first, second: gray images [B, H, W], 0..255, on any device; sides of at least 16.
+        variant: `opencv`, its CPU version; `opencv_cuda`, its CUDA version: 300 iterations a warp without a median,
+            Catmull-Rom interpolation that repeats the edge, a pyramid without the shift of half a pixel. (Its check for
+            convergence, made less often, is not repeated: a pair stops when it has converged.)
 
     Returns:
         float32 [B, 2, H, W] in pixels, channel 0 horizontal. A pair's flow does not depend on the other pairs: each
@@ -42,33 +50,39 @@ def tvl1_pairs(first: Tensor, second: Tensor) -> Tensor:
         raise ValueError(f"images of {first.shape[2]} x {first.shape[1]}; both sides must be at least {MIN_SIDE}")
     if len(first) == 0:
         return torch.zeros(0, 2, *first.shape[1:], dtype=torch.float32, device=first.device)
-    levels = list(zip(_pyramid(first.float()), _pyramid(second.float()), strict=True))
+    levels = list(zip(pyramid(first.float(), variant), pyramid(second.float(), variant), strict=True))
     flow = torch.zeros_like(levels[-1][0])[:, None].repeat(1, 2, 1, 1)  # [B, 2, h, w]
     for level in reversed(range(len(levels))):
-        _refine(*levels[level], flow)
+        _refine(*levels[level], flow, variant)
         if level > 0:
-            height, width = levels[level - 1][0].shape[1:]
-            ratios = (flow.shape[2] / height, flow.shape[3] / width)
-            flow = _resize(flow, (height, width), ratios) / SCALE_STEP
+            flow = enlarge(flow, levels[level - 1][0].shape[1:], variant) / SCALE_STEP
     return flow
 
 
-def _pyramid(images: Tensor) -> list[Tensor]:
+def pyramid(images: Tensor, variant: Variant) -> list[Tensor]:
+    """Images [B, H, W] at each scale, the largest first."""
     levels = [images]
     while len(levels) < SCALES:
         height, width = (round(side * SCALE_STEP) for side in levels[-1].shape[1:])
         if min(height, width) < MIN_SIDE:
             break
-        levels.append(_resize(levels[-1], (height, width), (1 / SCALE_STEP, 1 / SCALE_STEP)))
+        levels.append(_resize(levels[-1], (height, width), (1 / SCALE_STEP, 1 / SCALE_STEP), variant))
     return levels
 
 
-def _resize(images: Tensor, size: tuple[int, int], scales: tuple[float, float]) -> Tensor:
-    """Bilinear on the last two axes, half-pixel centres; `scales` are input pixels per output pixel."""
+def enlarge(flow: Tensor, size: Sequence[int], variant: Variant) -> Tensor:
+    """Resize a flow [B, 2, h, w] to `size`, values as they are."""
+    height, width = size
+    return _resize(flow, (height, width), (flow.shape[2] / height, flow.shape[3] / width), variant)
+
+
+def _resize(images: Tensor, size: tuple[int, int], scales: tuple[float, float], variant: Variant) -> Tensor:
+    """Bilinear on the last two axes; `scales` are input pixels per output pixel. The CUDA version shifts nothing."""
+    shift = 0.5 if variant == "opencv" else 0.0
     # Gathers, not matrix products: those round differently for other batch sizes.
     for axis, target, scale in ((-1, size[1], scales[1]), (-2, size[0], scales[0])):
         source = images.shape[axis]
-        position = ((torch.arange(target, dtype=torch.float64) + 0.5) * scale - 0.5).clamp(0, source - 1)
+        position = ((torch.arange(target, dtype=torch.float64) + shift) * scale - shift).clamp(0, source - 1)
         low = position.floor().long()
         high = (low + 1).clamp(max=source - 1)
         share = (position - low).float().to(images.device)
@@ -79,18 +93,18 @@ def _resize(images: Tensor, size: tuple[int, int], scales: tuple[float, float]) 
     return images
 
 
-def _refine(first: Tensor, second: Tensor, flow: Tensor) -> None:
+def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> None:
     """All warps of one scale: improves `flow` [B, 2, H, W] in place from images [B, H, W]."""
-    images = torch.cat([second[:, None], _centred_gradient(second)], dim=1)  # [B, 3, H, W]
+    images = torch.cat([second[:, None], centred_gradient(second)], dim=1)  # [B, 3, H, W]
     dual = flow.new_zeros(flow.shape[0], 2, *flow.shape[1:])  # p, [B, direction x or y, component, H, W]
     for _ in range(WARPS):
-        warped = _warp(images, flow)
+        warped = _warp(images, flow) if variant == "opencv" else _warp_catmull_rom(images, flow)
         gradient = warped[:, 1:]  # [B, 2, H, W]
         constant = warped[:, :1] - (gradient * flow).sum(1, keepdim=True) - first[:, None]  # rho without its u term
-        _iterate(gradient, constant, flow, dual)
+        _iterate(gradient, constant, flow, dual, smooths=variant == "opencv")
 
 
-def _centred_gradient(image: Tensor) -> Tensor:
+def centred_gradient(image: Tensor) -> Tensor:
     """[B, H, W] -> [B, 2, H, W], edges clamped."""
     padded = F.pad(image[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     return 0.5 * torch.stack(
@@ -112,14 +126,38 @@ def _warp(images: Tensor, flow: Tensor) -> Tensor:
     return sampled.float()
 
 
-def _iterate(gradient: Tensor, constant: Tensor, flow: Tensor, dual: Tensor) -> None:
+def _warp_catmull_rom(images: Tensor, flow: Tensor) -> Tensor:
+    """Images [B, 3, H, W] at x + u: bicubic with A = -0.5, edges repeated."""
+    height, width = images.shape[2:]
+    x = torch.arange(width, dtype=torch.float32, device=flow.device) + flow[:, 0]
+    y = torch.arange(height, dtype=torch.float32, device=flow.device)[:, None] + flow[:, 1]
+    left, top = x.floor(), y.floor()
+    warped = torch.zeros_like(images)
+    for i in range(-1, 3):
+        for j in range(-1, 3):
+            weight = _catmull_rom(y - (top + i)) * _catmull_rom(x - (left + j))
+            rows, columns = (top + i).clamp(0, height - 1).long(), (left + j).clamp(0, width - 1).long()
+            at = (rows * width + columns).flatten(1)[:, None].expand(-1, images.shape[1], -1)
+            warped += weight[:, None] * images.flatten(2).gather(2, at).view_as(images)
+    return warped
+
+
+def _catmull_rom(distance: Tensor) -> Tensor:
+    x = distance.abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x <= 1, near, torch.where(x < 2, far, 0))
+
+
+def _iterate(gradient: Tensor, constant: Tensor, flow: Tensor, dual: Tensor, smooths: bool) -> None:
     """The iterations of one warp: updates `flow` and `dual` in place, each pair until it has converged."""
     limit = EPSILON**2 * flow.shape[2] * flow.shape[3]
     left = torch.arange(len(flow), device=flow.device)  # pairs that still iterate
-    inverse = -1 / gradient.square().sum(1, keepdim=True).clamp(min=_TINY_GRADIENT)
+    inverse = -1 / gradient.square().sum(1, keepdim=True).clamp(min=TINY_GRADIENT)
     u, p = flow, dual
     for _ in range(OUTER_ITERATIONS):
-        u = _median(u)
+        if smooths:
+            u = _median(u)
         for _ in range(INNER_ITERATIONS):
             before, u = u, _primal_step(gradient, constant, inverse, u, p)
             p = _dual_step(u, p)

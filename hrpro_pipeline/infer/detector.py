@@ -17,11 +17,12 @@ from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.models.instance import pool_parts
+from hrpro_pipeline.models.snippet import Packing
 
-# Proposals scored at once: bounds the memory of a long video's RoI features (12 x D floats each).
+# Proposals scored at once: bounds the memory of a long video's pooled features (3 x D floats each).
 _CHUNK = 1024
 # Extraction settings that features and model must share; the clock is compared by itself.
-_SHAPING = {"resize", "crop", "backbone", "flow_clamp"}
+_SHAPING = {"resize", "crop", "backbone", "flow_clamp", "flow_variant", "flow_rounding"}
 
 Ambiguous = Sequence[tuple[float, float]]
 
@@ -66,14 +67,17 @@ def _with_instances(model: TrainedModel, features: Tensor, candidates: np.ndarra
     own, refined = candidates.copy(), candidates.copy()
     bounds = torch.from_numpy(candidates[:, :2].astype(np.float32)).to(features.device)
     one = torch.zeros(len(bounds), dtype=torch.long, device=features.device)
+    packing = Packing.of([len(features)], features.device)
+    lie = features, packing.first, packing.count
     for first in range(0, len(bounds), _CHUNK):
         rows = slice(first, first + _CHUNK)
-        scores = instance(pool_parts(features, [len(features)], bounds[rows], one[rows]), bounds[rows])
-        refined[rows, :2] = scores.refined.cpu().numpy()
+        scores = instance(pool_parts(*lie, bounds[rows], one[rows]), bounds[rows])
         if trained.score_weight > 0:
             own[rows, 3] += scores.completeness.cpu().numpy()
-            again = instance.score(pool_parts(features, [len(features)], scores.refined, one[rows]))
-            refined[rows, 3] += again.cpu().numpy()
+        if trained.regression_weight > 0:
+            refined[rows, :2] = scores.refined.cpu().numpy()
+            if trained.score_weight > 0:
+                refined[rows, 3] += instance.score(pool_parts(*lie, scores.refined, one[rows])).cpu().numpy()
     return np.concatenate([own, refined]) if trained.regression_weight > 0 else own
 
 

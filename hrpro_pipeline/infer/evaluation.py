@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 
+from hrpro_pipeline.compiled import compiled
 from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.infer.postprocess import outside_ambiguous
@@ -150,7 +150,7 @@ def average_precision(detections: np.ndarray, segments: np.ndarray, tiou: np.nda
     return _interpolated(hits, len(segments))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _match(
     detections: np.ndarray,
     segments: np.ndarray,
@@ -173,7 +173,8 @@ def _match(
                 if free[level, place]:
                     own_start, own_end = segments[place, 1], segments[place, 2]
                     shared = max(0.0, min(end, own_end) - max(start, own_start))
-                    overlap = shared / ((own_end - own_start) + (end - start) - shared)
+                    # Reversed bounds, which a file may have, could make the union 0.
+                    overlap = shared / max((own_end - own_start) + (end - start) - shared, 1e-12)
                     if overlap >= tiou[level] and overlap > best_overlap:
                         best, best_overlap = place, overlap
             if best >= 0:

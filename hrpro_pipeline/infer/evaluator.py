@@ -9,6 +9,7 @@ import torch
 from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.data.detections import Detection
+from hrpro_pipeline.data.features import StoredFeatures
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.infer.detector import Ambiguous, detect_actions, to_detections
 from hrpro_pipeline.infer.evaluation import evaluate, point_average_precision
@@ -20,23 +21,26 @@ Measure = Callable[[Found, Sequence[str]], dict[str, Any]]
 
 
 def evaluator(
-    features: Mapping[str, np.ndarray], ambiguous: Mapping[str, Ambiguous], measures: Sequence[Measure]
+    features: Mapping[str, np.ndarray | StoredFeatures], ambiguous: Mapping[str, Ambiguous], measures: Sequence[Measure]
 ) -> Callable[[TrainedModel], dict[str, Any]]:
     """A function that detects with a model in all the given videos, and takes each measure of that.
 
     Args:
-        features: float32 [T, D] by video.
+        features: float32 [T, D] by video, or their files.
         ambiguous: segments by video that detections must not overlap.
         measures: take detections by video, rows [M, 4] of start and end in seconds, class, score, and the class names.
     """
     candidates: dict[str, np.ndarray] = {}
+    stage_2 = False
 
     def run(model: TrainedModel) -> dict[str, Any]:
-        if model.instance is None:  # stage 1 still changes; in stage 2 its candidates stay as they are
+        nonlocal stage_2
+        if not stage_2:  # stage 1 still changes, at its very end, too; its candidates stay as they are in stage 2
             candidates.clear()
+        stage_2 = model.instance is not None
         found = {}
         for video_id, array in features.items():
-            on_device = torch.from_numpy(array).to(model.snippet.prototypes.device)
+            on_device = torch.from_numpy(np.asarray(array)).to(model.snippet.prototypes.device)
             if video_id not in candidates:
                 candidates[video_id] = find_candidates(model.snippet, on_device, model.settings).proposals
             found[video_id] = detect_actions(model, on_device, ambiguous.get(video_id, ()), candidates[video_id])

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-import numba
 import numpy as np
+
+from hrpro_pipeline.compiled import compiled
 
 
 def soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.ndarray:
@@ -26,7 +27,7 @@ def soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.n
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _decay(
     start: np.ndarray,
     end: np.ndarray,

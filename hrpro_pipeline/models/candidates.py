@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hrpro_pipeline.configs.schema import Settings
 from hrpro_pipeline.models.proposals import candidate_proposals
-from hrpro_pipeline.models.snippet import SnippetModel, video_scores
+from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def find_candidates(model: SnippetModel, features: Tensor, settings: Settings) -
     detect = settings.detect
     fused, background, whole = [], [], []
     for window, kept in windows(len(features), detect.window):
-        scores = model(features[window], [window.stop - window.start])
+        scores = model(features[window], Packing.of([window.stop - window.start], features.device))
         whole.append(video_scores(scores.class_scores, [len(scores.class_scores)], settings.snippet.topk_divisor)[0])
         fused.append(scores.fused[kept])
         background.append(scores.background[kept])

@@ -1,8 +1,16 @@
 """Which device to compute on."""
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from hrpro_pipeline.errors import HrproError, UsageError
+
+
+def send(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array to a device, by way of pinned memory, so that nothing waits for the copy."""
+    tensor = torch.from_numpy(array)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -4,7 +4,7 @@ As in stage 1, videos are packed: features [N, D] of all videos one after the ot
 `video` [M] saying whose they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,8 +14,9 @@ from torch.nn import functional as F
 ROI_BINS = 12
 EDGE_BINS = ROI_BINS // 6
 EXTENSION = 0.25
-# Proposals whose RoI features [12, D] are in memory at once.
+# Proposals whose RoI features [12, D] are in memory at once, and samples of each of their bins.
 _CHUNK = 1024
+_SAMPLES = 2**17
 
 
 class InstanceScores(NamedTuple):
@@ -34,7 +35,7 @@ class Parts(NamedTuple):
 
 
 @torch.no_grad()
-def roi_features(features: Tensor, lengths: Sequence[int], proposals: Tensor, video: Tensor) -> Tensor:
+def roi_features(features: Tensor, first: Tensor, count: Tensor, proposals: Tensor, video: Tensor) -> Tensor:
     """Features of proposals by RoIAlign over the proposal and a quarter of its length on both sides.
 
     The semantics are torchvision's with adaptive sampling: a bin is the mean of equally spaced samples, at most a
@@ -43,21 +44,15 @@ def roi_features(features: Tensor, lengths: Sequence[int], proposals: Tensor, vi
 
     Args:
         features: [N, D]; snippet t of a video is the interval [t, t + 1). Outside the video features are zero.
-        lengths: snippets of each video, [B].
+        first, count: index of each video's first snippet, and how many it has, [B].
         proposals: [M, 2], start and end on their video's snippet axis.
         video: [M], of each proposal.
 
     Returns:
         [M, 12, D].
     """
-    count = torch.tensor(lengths, device=features.device)
-    first_row = (count.cumsum(0) - count)[video]
-    last = count[video]
-    start, end = proposals.double().unbind(dim=1)  # a day is 135,000 snippets: float32 would be 0.01 off
-    margin = EXTENSION * (end - start)
-    # Half a snippet is taken off because interpolation puts the first snippet's centre at 0.
-    start, extent = start - margin - 0.5, (end - start + 2 * margin).clamp(min=1)  # RoIAlign's smallest extent is 1
-    samples = torch.ceil(extent / ROI_BINS).long()  # of each bin, [M]
+    first_row, length = first[video], count[video]
+    start, extent, samples = _sampling(proposals, length)
     step = extent / (samples * ROI_BINS)
 
     proposal = torch.repeat_interleave(torch.arange(len(proposals), device=features.device), samples * ROI_BINS)
@@ -68,7 +63,7 @@ def roi_features(features: Tensor, lengths: Sequence[int], proposals: Tensor, vi
     share = position - left
     rows = torch.stack([left, left + 1], dim=1).long()  # [S, 2]
     weights = torch.stack([1 - share, share], dim=1) / samples[proposal, None]
-    inside = (rows >= 0) & (rows < last[proposal, None])
+    inside = (rows >= 0) & (rows < length[proposal, None])
     rows = torch.where(inside, rows + first_row[proposal, None], 0)
     bag_first = proposal_first[:, None] + torch.arange(ROI_BINS, device=features.device) * samples[:, None]  # [M, 12]
     bins = F.embedding_bag(
@@ -81,12 +76,25 @@ def roi_features(features: Tensor, lengths: Sequence[int], proposals: Tensor, vi
     return bins.unflatten(0, (-1, ROI_BINS))
 
 
-def pool_parts(features: Tensor, lengths: Sequence[int], proposals: Tensor, video: Tensor) -> Parts:
+def _sampling(proposals: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where proposals [M, 2] of videos of `length` [M] are sampled: start and extent, and samples of each bin."""
+    start, end = proposals.double().unbind(dim=1)  # a day is 135,000 snippets: float32 would be 0.01 off
+    margin = EXTENSION * (end - start)
+    # Half a snippet is taken off because interpolation puts the first snippet's centre at 0. RoIAlign's smallest
+    # extent is 1.
+    extent = (end - start + 2 * margin).clamp(min=1)
+    # Bounds that a failed regression has thrown far outside must not ask for more samples than any sound ones.
+    needed = torch.minimum(extent.nan_to_num(1), 4.0 * length + ROI_BINS)
+    return start - margin - 0.5, extent, torch.ceil(needed / ROI_BINS).long()
+
+
+@torch.no_grad()
+def pool_parts(features: Tensor, first: Tensor, count: Tensor, proposals: Tensor, video: Tensor) -> Parts:
     """Max-pool the RoI features of start (2 bins), centre (8) and end (2); arguments as for `roi_features`."""
     pooled: list[tuple[Tensor, Tensor, Tensor]] = []
-    for first in range(0, max(1, len(proposals)), _CHUNK):
-        rows = slice(first, first + _CHUNK)
-        roi = roi_features(features, lengths, proposals[rows], video[rows])
+    samples = _sampling(proposals, count[video])[2].tolist()
+    for rows in _pieces(samples):
+        roi = roi_features(features, first, count, proposals[rows], video[rows])
         pooled.append(
             (
                 roi[:, :EDGE_BINS].amax(dim=1),
@@ -95,6 +103,17 @@ def pool_parts(features: Tensor, lengths: Sequence[int], proposals: Tensor, vide
             )
         )
     return Parts(*(torch.cat(part) for part in zip(*pooled, strict=True)))
+
+
+def _pieces(samples: Sequence[int]) -> Iterator[slice]:
+    """Cut proposals, by the samples of their bins, into pieces that fit into memory; one empty piece for none."""
+    start = held = 0
+    for index, own in enumerate(samples):
+        if index > start and (held + own > _SAMPLES or index - start == _CHUNK):
+            yield slice(start, index)
+            start, held = index, 0
+        held += own
+    yield slice(start, len(samples))
 
 
 def _head(dim: int) -> nn.Sequential:

@@ -4,13 +4,47 @@ Videos of any length are packed: the snippets of all videos of a batch one after
 beside the videos' lengths. Nothing is padded, and no video sees another.
 """
 
-import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where each video lies in packed snippets.
+
+    Attributes:
+        lengths: snippets of each video, [B], known to the host.
+        video: of each snippet, [N], on the device as are the others.
+        first, last: index of each video's first and last snippet, [B].
+        count: `lengths`, [B].
+    """
+
+    lengths: tuple[int, ...]
+    video: Tensor
+    first: Tensor
+    last: Tensor
+    count: Tensor
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> "Packing":
+        """For videos of these lengths; brought to the device in one copy that nothing waits for."""
+        count = np.asarray(lengths, np.int64)
+        last = np.cumsum(count) - 1
+        video = np.repeat(np.arange(len(count)), count)
+        together = torch.from_numpy(np.concatenate([video, last - count + 1, last, count]))
+        if device.type == "cuda":
+            together = together.pin_memory()
+        sizes = [len(video), len(count), len(count), len(count)]
+        return cls(tuple(count.tolist()), *together.to(device, non_blocking=True).split(sizes))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
 
 
 class SnippetScores(NamedTuple):
@@ -47,7 +81,7 @@ def dropout(values: Tensor, probability: float) -> Tensor:
     count = values.numel()
     words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
     draws = words.view(torch.int16)[:count].view(values.shape)
-    kept = draws >= round(probability * 2**16) - 2**15
+    kept = draws >= min(round(probability * 2**16), 2**16 - 1) - 2**15
     return values * kept.to(values.dtype).mul_(1 / (1 - probability))
 
 
@@ -110,7 +144,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_probability: float
 
 
 class SnippetModel(nn.Module):
-    """Packed features [N, D] of videos of the given lengths -> SnippetScores.
+    """Packed features [N, D] of videos -> SnippetScores.
 
     The C prototypes are a buffer [C, D]: not trained by gradients, but kept by `losses.moving_prototypes`.
     A class that never had a point keeps a prototype of zeros.
@@ -148,8 +182,8 @@ class SnippetModel(nn.Module):
         # The published initialisation: that of a 1x1 convolution, which is a linear layer's.
         self.register_buffer("prototypes", torch.zeros(num_classes, feature_dim))
 
-    def forward(self, features: Tensor, lengths: Sequence[int]) -> SnippetScores:
-        embedding = F.relu(self._embed(self._attended(features, lengths), lengths))  # [N, D]
+    def forward(self, features: Tensor, packing: Packing) -> SnippetScores:
+        embedding = F.relu(self._embed(self._attended(features, packing.lengths), packing))  # [N, D]
         scores = torch.sigmoid(self.classify(self.dropout(embedding)).float())  # [N, C + 1]
         class_scores, background = scores[:, :-1], scores[:, -1]
         return SnippetScores(class_scores, background, class_scores * (1 - background[:, None]), embedding.float())
@@ -167,12 +201,10 @@ class SnippetModel(nn.Module):
             tokens = layer(tokens, token_counts)
         return torch.cat([video[:-num_classes] for video in tokens.split(token_counts)])
 
-    def _embed(self, snippets: Tensor, lengths: Sequence[int]) -> Tensor:
+    def _embed(self, snippets: Tensor, packing: Packing) -> Tensor:
         """The convolution over time as one product: each snippet beside its neighbours, zeros past a video's ends."""
-        ends = list(itertools.accumulate(lengths))
-        starts = [0, *ends[:-1]]
-        before = snippets.roll(1, 0).index_fill(0, torch.tensor(starts, device=snippets.device), 0)
-        after = snippets.roll(-1, 0).index_fill(0, torch.tensor(ends, device=snippets.device) - 1, 0)
+        before = snippets.roll(1, 0).index_fill(0, packing.first, 0)
+        after = snippets.roll(-1, 0).index_fill(0, packing.last, 0)
         weight = self.embed.weight.permute(0, 2, 1).flatten(1)  # [D, 3 D]
         return F.linear(torch.cat([before, snippets, after], dim=1), weight, self.embed.bias)
 

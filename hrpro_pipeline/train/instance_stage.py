@@ -11,8 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 from hrpro_pipeline.configs.schema import InstanceSettings, Settings
 from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.models.candidates import find_candidates
+from hrpro_pipeline.models.device import send
 from hrpro_pipeline.models.instance import InstanceModel, pool_parts
-from hrpro_pipeline.models.snippet import SnippetModel
+from hrpro_pipeline.models.snippet import Packing, SnippetModel
 from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
 from hrpro_pipeline.train.precision import Precision, matrix_products
@@ -44,14 +45,14 @@ class InstanceBatch:
     """Proposals of packed videos.
 
     Attributes:
-        features: [N, D]. lengths: snippets of each video, [B].
+        features: [N, D], packed as `packing` says.
         proposals: [M, 2]. video: [M], of each proposal.
         reliable: [B, R, 2], rows of NaN where a video has fewer than R.
         draws: [M], uniform in 0..1, for the score loss.
     """
 
     features: Tensor
-    lengths: list[int]
+    packing: Packing
     proposals: Tensor
     video: Tensor
     reliable: Tensor
@@ -84,7 +85,7 @@ def propose(
     _, background_seeds = pseudo_labels(
         torch.from_numpy(found.background),
         points,
-        [len(points)],
+        Packing.of([len(points)], points.device),
         settings.snippet.action_threshold,
         settings.snippet.background_threshold,
     )
@@ -114,16 +115,14 @@ def pack(
         [torch.from_numpy(video.reliable) for video in videos], batch_first=True, padding_value=torch.nan
     )
 
-    def on_device(values: Tensor) -> Tensor:
-        return values.to(features.device, non_blocking=True)
-
+    device = features.device
     return InstanceBatch(
         features=features,
-        lengths=[video.num_snippets for video in videos],
-        proposals=on_device(torch.from_numpy(np.concatenate(proposals))),
-        video=on_device(torch.from_numpy(owner)),
-        reliable=on_device(reliable),
-        draws=on_device(torch.from_numpy(np.concatenate(draws))),
+        packing=Packing.of([video.num_snippets for video in videos], device),
+        proposals=send(np.concatenate(proposals), device),
+        video=send(owner, device),
+        reliable=send(reliable.numpy(), device),
+        draws=send(np.concatenate(draws), device),
     )
 
 
@@ -148,12 +147,12 @@ def train_step(
     for part in parts:
         if part is None:
             continue
-        pooled = pool_parts(part.features, part.lengths, part.proposals, part.video)
+        pooled = pool_parts(part.features, part.packing.first, part.packing.count, part.proposals, part.video)
         with matrix_products(precision, part.features.device):
             scores = model(pooled, part.proposals)
         target = best_tiou(part.proposals, part.reliable, part.video)
         score = score_loss(
-            scores.completeness, target, part.draws, settings.iou_threshold, part.video, len(part.lengths)
+            scores.completeness, target, part.draws, settings.iou_threshold, part.video, len(part.packing)
         )
         regression = regression_loss(scores.refined, target, part.reliable, settings.iou_threshold, part.video)
         score, regression = settings.score_weight * score, settings.regression_weight * regression

@@ -3,11 +3,11 @@
 N snippets or M proposals of B videos lie one after the other; `video` [N] or [M] says whose each one is.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from hrpro_pipeline.models.snippet import Packing
 
 
 def per_video(values: Tensor, video: Tensor, num_videos: int) -> Tensor:
@@ -56,8 +56,7 @@ def contrastive_loss(
     prototypes: Tensor,
     action_seeds: Tensor,
     background_seeds: Tensor,
-    lengths: Sequence[int],
-    video: Tensor,
+    packing: Packing,
     temperature: float,
     drop_last_snippet: bool,
 ) -> Tensor:
@@ -75,18 +74,17 @@ def contrastive_loss(
     Returns:
         [B]: summed over a video's classes and divided by their number; 0 where it has no background.
     """
-    num_videos = len(lengths)
+    video, num_videos = packing.video, len(packing)
     num_classes = (per_video(action_seeds, video, num_videos) > 0).sum(dim=1)
     if drop_last_snippet:
-        last = torch.tensor(lengths, device=video.device).cumsum(0) - 1
-        action_seeds = action_seeds.index_fill(0, last, 0)
-        background_seeds = background_seeds.index_fill(0, last, False)
+        action_seeds = action_seeds.index_fill(0, packing.last, 0)
+        background_seeds = background_seeds.index_fill(0, packing.last, False)
     known = prototypes.any(dim=2)  # [B, C]
     count = per_video(action_seeds, video, num_videos)  # [B, C]
     background_count = per_video(background_seeds.to(embedding.dtype), video, num_videos)[:, None]  # [B, 1]
     present = (count > 0) & known & (background_count > 0)
 
-    directions = F.normalize(embedding, dim=1).split(list(lengths))
+    directions = F.normalize(embedding, dim=1).split(list(packing.lengths))
     cosine = torch.cat([own @ F.normalize(memory, dim=1).T for own, memory in zip(directions, prototypes, strict=True)])
     similarity = torch.exp(cosine / temperature)  # [N, C]
     # Sums over a class's seeds: of the similarity to its own prototype, and to all that are known.
@@ -102,9 +100,10 @@ def contrastive_loss(
 
 
 @torch.no_grad()
-def seed_means(embedding: Tensor, action_seeds: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+def seed_means(embedding: Tensor, action_seeds: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
     """Mean embedding of each video's action seeds by class: [B, C, D], 0 without seeds; and which have some [B, C]."""
-    pairs = zip(embedding.split(list(lengths)), action_seeds.split(list(lengths)), strict=True)
+    lengths = list(packing.lengths)
+    pairs = zip(embedding.split(lengths), action_seeds.split(lengths), strict=True)
     totals, counts = zip(*((seeds.T @ own, seeds.sum(dim=0)) for own, seeds in pairs), strict=True)
     count = torch.stack(counts)
     return torch.stack(totals) / count.clamp(min=1)[..., None], count > 0
@@ -127,9 +126,11 @@ def moving_prototypes(prototypes: Tensor, means: Tensor, present: Tensor, moment
     moves = F.pad(present.long().cumsum(dim=0), (0, 0, 1, 0))  # [B + 1, C], moves made before video i
     since = moves[:, None] - moves[None, 1:]  # [B + 1, B, C], moves made between video j and video i
     earlier = torch.ones(num_videos + 1, num_videos, dtype=torch.bool, device=means.device).tril(-1)
-    base = torch.tensor(momentum, dtype=prototypes.dtype, device=means.device)
-    kept = torch.where(earlier[..., None] & present, base ** since.clamp(min=0), 0)
-    return (base**moves)[..., None] * prototypes + (1 - momentum) * torch.einsum("ijc,jcd->icd", kept, means)
+    kept = torch.where(earlier[..., None] & present, momentum ** since.clamp(min=0).to(means.dtype), 0)
+    # A video whose numbers are not finite must not reach those before it: 0 times NaN is NaN.
+    finite = means.nan_to_num(nan=0, posinf=0, neginf=0)
+    start = (momentum ** moves.to(means.dtype))[..., None] * prototypes
+    return start + (1 - momentum) * torch.einsum("ijc,jcd->icd", kept, finite)
 
 
 def tiou(first: Tensor, second: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Data-parallel training under `torchrun`: the few collectives that both stages need. Without it, one process."""
 
+import datetime
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,19 +20,33 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
     Raises:
         UsageError: `cuda:N` for several processes, each of which takes the GPU of its own number.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched_processes() == 1:
         yield device
         return
     if device.type == "cuda":
         if device.index is not None:
             raise UsageError(f"device {device}: under torchrun each process has a GPU of its own; use --device cuda")
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        own, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if own >= there:
+            raise UsageError(f"torchrun started more processes than the {there} GPUs here; lower --nproc-per-node")
+        device = torch.device("cuda", own)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # The others wait while the first evaluates and writes, however long that takes.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
     try:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+def launched_processes() -> int:
+    """How many processes `torchrun` started; 1 without it."""
+    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+
+
+def launched_rank() -> int:
+    """Number of this process among those that `torchrun` started; 0 without it."""
+    return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
 
 
 def rank() -> int:
@@ -93,8 +108,7 @@ def gather_objects(own: list[Any]) -> list[Any]:
         return own
     parts: list[list[Any]] = [[] for _ in range(size())]
     dist.all_gather_object(parts, own)
-    total = sum(map(len, parts))
-    return [parts[index % size()][index // size()] for index in range(total)]
+    return [parts[index % size()][index // size()] for index in range(sum(map(len, parts)))]
 
 
 def same_everywhere(value: Any) -> Any:

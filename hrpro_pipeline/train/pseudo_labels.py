@@ -1,15 +1,15 @@
 """Seeds of action and background from points and background scores (paper, Algorithm 1, as coded)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
+
+from hrpro_pipeline.models.snippet import Packing
 
 
 def pseudo_labels(
     background: Tensor,
     points: Tensor,
-    lengths: Sequence[int],
+    packing: Packing,
     action_threshold: float = 0.1,
     background_threshold: float = 0.95,
 ) -> tuple[Tensor, Tensor]:
@@ -23,27 +23,21 @@ def pseudo_labels(
     Args:
         background: b, [N].
         points: [N, C], 1 where a snippet holds a point of the class. A video without any point has no seeds.
-        lengths: snippets of each video, [B].
 
     Returns:
         action seeds [N, C], 0 or 1, the points among them; background seeds [N], bool.
     """
-    device, num_snippets, num_videos = background.device, len(background), len(lengths)
-    counts = torch.tensor(lengths, device=device)
-    last_snippet = counts.cumsum(0) - 1  # [B]
-    first_snippet = last_snippet + 1 - counts
+    device, num_snippets, video = background.device, len(background), packing.video
     index = torch.arange(num_snippets, device=device)
-    video = torch.repeat_interleave(torch.arange(num_videos, device=device), counts, output_size=num_snippets)
-
     is_point = points.amax(dim=1) > 0
     free = ~is_point
     # Gaps are numbered through the whole batch; a point is counted to the gap after it, so that a video has one gap
     # more than it has points, and the first one may be empty.
     passed = is_point.long().cumsum(0)
     gap = passed + video
-    num_gaps = num_snippets + num_videos  # at most
-    last_gap = gap[last_snippet]
-    first_gap = gap[first_snippet] - is_point[first_snippet].long()
+    num_gaps = num_snippets + len(packing)  # at most
+    last_gap = gap[packing.last]
+    first_gap = gap[packing.first] - is_point[packing.first].long()
 
     # First and last sure snippet of each gap, and the first of those with the gap's highest score.
     sure = free & (background >= background_threshold)
@@ -58,8 +52,8 @@ def pseudo_labels(
     needed = torch.full_like(count, 2).index_fill_(0, first_gap, 1).index_fill_(0, last_gap, 1)
     start = torch.where(count >= needed, first, highest)
     stop = torch.where(count >= needed, last, highest)
-    start[first_gap] = first_snippet
-    stop[last_gap] = last_snippet
+    start[first_gap] = packing.first
+    stop[last_gap] = packing.last
     has_points = (first_gap < last_gap)[video]
     is_background = has_points & free & (index >= start[gap]) & (index <= stop[gap])
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from hrpro_pipeline.configs.schema import SnippetSettings
 from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.models.snippet import SnippetModel, SnippetScores, video_scores
+from hrpro_pipeline.models.device import send
+from hrpro_pipeline.models.snippet import Packing, SnippetModel, SnippetScores, video_scores
 from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.losses import (
     background_loss,
@@ -35,13 +36,13 @@ class SnippetBatch:
         video_ids: [B].
         features: [N, D].
         points: [N, C] of 0 and 1.
-        lengths: snippets of each video, [B].
+        packing: of the videos.
     """
 
     video_ids: list[str]
     features: Tensor
     points: Tensor
-    lengths: list[int]
+    packing: Packing
 
 
 def pack(videos: Sequence[TrainingVideo], features: Tensor, num_classes: int) -> SnippetBatch:
@@ -50,10 +51,10 @@ def pack(videos: Sequence[TrainingVideo], features: Tensor, num_classes: int) ->
     starts = np.cumsum([0, *lengths[:-1]])
     rows = np.concatenate([start + video.snippets for start, video in zip(starts, videos, strict=True)])
     labels = np.concatenate([video.labels for video in videos])
-    where = torch.from_numpy(np.stack([rows, labels])).to(features.device, non_blocking=True)
+    where = send(np.stack([rows, labels]), features.device)
     points = torch.zeros(len(features), num_classes, device=features.device)
     points[where[0], where[1]] = 1
-    return SnippetBatch([video.video_id for video in videos], features, points, lengths)
+    return SnippetBatch([video.video_id for video in videos], features, points, Packing.of(lengths, features.device))
 
 
 @torch.no_grad()
@@ -68,7 +69,7 @@ def initialise_prototypes(model: SnippetModel, batches: Iterable[SnippetBatch]) 
     total = torch.zeros_like(model.prototypes)
     count = torch.zeros_like(model.prototypes[:, :1])
     for batch in batches:
-        embedding = model(batch.features, batch.lengths).embedding
+        embedding = model(batch.features, batch.packing).embedding
         if not bool(embedding.isfinite().all()):
             raise HrproError(f"{', '.join(batch.video_ids)}: the embedding is not finite; look at the features")
         total += batch.points.T @ embedding
@@ -107,7 +108,7 @@ def train_step(
             _move_prototypes(model, nothing, nothing[..., 0] > 0, batch_size, settings.momentum)
             continue
         with matrix_products(precision, part.features.device):
-            scores = model(part.features, part.lengths)
+            scores = model(part.features, part.packing)
         losses = _losses(model, scores, part, batch_size, settings)
         (losses[:, -1].sum() / batch_size).backward()
         found.append(losses.detach())
@@ -120,39 +121,34 @@ def _losses(
     model: SnippetModel, scores: SnippetScores, batch: SnippetBatch, batch_size: int, settings: SnippetSettings
 ) -> Tensor:
     """The losses of each video [B, 5]; moves the model's prototypes by the action seeds."""
-    lengths, points, num_videos = batch.lengths, batch.points, len(batch.lengths)
-    counts = torch.tensor(lengths, device=points.device)
-    video = torch.repeat_interleave(torch.arange(num_videos, device=points.device), counts, output_size=len(points))
+    packing, points = batch.packing, batch.points
+    video, num_videos = packing.video, len(packing)
     channels = torch.cat([scores.fused, scores.background[:, None]], dim=1)  # [N, C + 1]
     action_seeds, background_seeds = pseudo_labels(
-        scores.background.detach(), points, lengths, settings.action_threshold, settings.background_threshold
+        scores.background.detach(), points, packing, settings.action_threshold, settings.background_threshold
     )
-    means, has_seeds = seed_means(scores.embedding.detach(), action_seeds, lengths)
+    means, has_seeds = seed_means(scores.embedding.detach(), action_seeds, packing)
     prototypes = _move_prototypes(model, means, has_seeds, batch_size, settings.momentum)
     present = (per_video(points, video, num_videos) > 0).to(points.dtype)
-    whole = video_scores(scores.class_scores, lengths, settings.topk_divisor, present)
+    whole = video_scores(scores.class_scores, packing.lengths, settings.topk_divisor, present)
     contrast = contrastive_loss(
         scores.embedding,
         prototypes,
         action_seeds,
         background_seeds,
-        lengths,
-        video,
+        packing,
         settings.temperature,
         settings.drop_last_snippet,
     )
-    losses = torch.stack(
-        [
-            video_loss(whole, present),
-            point_loss(channels, points, video, num_videos),
-            background_loss(channels, background_seeds, video, num_videos),
-            contrast,
-        ],
-        dim=1,
-    )
+    losses = [
+        video_loss(whole, present),
+        point_loss(channels, points, video, num_videos),
+        background_loss(channels, background_seeds, video, num_videos),
+        contrast,
+    ]
     weights = (settings.video_weight, settings.point_weight, settings.background_weight, settings.contrastive_weight)
-    total = (losses * losses.new_tensor(weights)).sum(dim=1, keepdim=True)
-    return torch.cat([losses, total], dim=1)
+    total = sum((weight * loss for weight, loss in zip(weights, losses, strict=True)), start=losses[0].new_zeros(()))
+    return torch.stack([*losses, total], dim=1)
 
 
 def _move_prototypes(model: SnippetModel, means: Tensor, present: Tensor, batch_size: int, momentum: float) -> Tensor:

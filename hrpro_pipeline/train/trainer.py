@@ -75,8 +75,8 @@ def train(
 
     Args:
         evaluate: called with the model so far; must give `average`, or the key of `select`, and may give more numbers.
-        resume: go on from the last checkpoint in `run`, to the same result as an undisturbed run; start from the
-            beginning where there is none.
+        resume: go on from the last checkpoint in `run`, with as many processes; start from the beginning where there
+            is none. On the CPU the result is that of an undisturbed run to the bit; CUDA sums in no fixed order.
         stage1: a trained network of the same settings, instead of training stage 1.
 
     Raises:
@@ -129,15 +129,16 @@ class _Run:
         self.saved_at = self.saving_took = 0.0
 
     def go(self, resume: bool, stage1: SnippetModel | None) -> TrainedModel:
-        state = parallel.same_everywhere(self._start(resume) if parallel.rank() == 0 else None)
+        state = self._start_together(resume)
         self.bank = FeatureBank(self.data.videos, self.device, self.settings.compute.features)
         log.info("matrix products in %s on %s", self.precision, self.device)
         with Journal(self.folder, writes=parallel.rank() == 0) as self.journal:
+            if state is not None:
+                self.model.notes |= state["notes"]
             in_stage_2 = state is not None and state["stage"] == "instance"
             if in_stage_2:
                 assert state is not None
                 self.model.snippet.load_state_dict(state["snippet"])
-                self.model.notes |= state["notes"]
             elif stage1 is not None:
                 self.model.snippet.load_state_dict(stage1.state_dict())
             else:
@@ -145,9 +146,25 @@ class _Run:
                 self._save_model()
             if self.settings.instance.epochs:
                 self._instance_stage(state if in_stage_2 else None)
+            if self.evaluate is not None and "evaluation" not in self.model.notes:  # nothing was trained
+                self._evaluate("snippet", self.settings.snippet.steps, self.model.snippet, 0.0)
+                self._take_best("snippet", self.model.snippet)
         self.model.to(torch.device("cpu"))
         self._save_model()
         return self.model
+
+    def _start_together(self, resume: bool) -> dict[str, Any] | None:
+        """`_start` on the first process; all have its result, or its error."""
+        state, problem = None, None
+        if parallel.rank() == 0:
+            try:
+                state = self._start(resume)
+            except HrproError as error:
+                problem = str(error)
+        state, problem = parallel.same_everywhere((state, problem))
+        if problem is not None:
+            raise HrproError(problem)
+        return state
 
     def _start(self, resume: bool) -> dict[str, Any] | None:
         """The checkpoint to go on from, if any; the folder is ready for the run afterwards."""
@@ -307,7 +324,7 @@ class _Run:
         return videos
 
     def _evaluate(self, stage: str, step: int, network: torch.nn.Module, seconds: float) -> None:
-        """Evaluate on the first process; `seconds` of training so far, evaluations included."""
+        """Evaluate on the first process; `seconds` are those of the stage in this process, evaluations included."""
         if self.evaluate is None or parallel.rank() > 0:
             return
         started = time.monotonic()
@@ -327,7 +344,8 @@ class _Run:
         if self.select is None:
             return
         self.best = parallel.same_everywhere(self.best)
-        assert self.best is not None
+        if self.best is None:  # no step, no evaluation
+            return
         network.load_state_dict(self.best["network"])
         step = self.best["step"]
         self.model.notes["checkpoint"] = f"best on {self.select.where}"
