@@ -1,5 +1,8 @@
 """TV-L1: our kernel against OpenCV, its edges, and the 8-bit quantisation."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -9,14 +12,14 @@ import torch
 from make_videos import moving_square
 
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract import tvl1_cpu
 from hrpro_pipeline.extract.flow import flow_levels, quantise_flow, resolve_backend, tvl1
-from hrpro_pipeline.extract.tvl1 import _median, tvl1_pairs
-from hrpro_pipeline.extract.video import decode
+from hrpro_pipeline.extract.tvl1 import Variant, _median, tvl1_pairs
+from hrpro_pipeline.extract.video import SUFFIXES, decode
 
-# Mean end-point error in pixels. Rounding alone makes up to about 0.02 on a pair: the iterations amplify it where the
-# images are flat, and a pair may stop an iteration sooner or later.
-TOLERANCE = 0.03
-MEAN_TOLERANCE = 0.02
+# Mean end-point error in pixels, and share of 8-bit levels within one step, that our flow must keep to.
+TOLERANCE = 0.02
+LEVELS_WITHIN_ONE = 0.99
 
 
 def gray_frames(path: Path, count: int, size: tuple[int, int]) -> np.ndarray:
@@ -28,17 +31,109 @@ def gray_frames(path: Path, count: int, size: tuple[int, int]) -> np.ndarray:
     return np.stack(frames)
 
 
+def agrees(frames: np.ndarray) -> None:
+    ours, opencv = tvl1(frames, "torch"), tvl1(frames, "opencv")
+    assert ours.shape == opencv.shape == (len(frames) - 1, 2, *frames.shape[1:])
+    assert ours.dtype == opencv.dtype == torch.float32
+    assert torch.linalg.vector_norm(ours - opencv, dim=1).mean() <= TOLERANCE
+    apart = (flow_levels(ours, 20).int() - flow_levels(opencv, 20).int()).abs()
+    assert (apart <= 1).double().mean() >= LEVELS_WITHIN_ONE
+
+
 @pytest.mark.shared
-def test_torch_agrees_with_opencv_on_real_frames(shared: Path) -> None:
-    errors = []
-    for name in ("arm_wrestling.mp4", "v_GGSY1Qvo990.mp4", "structuralize.mp4"):
-        frames = gray_frames(shared / "videos" / name, 4, (170, 128))
-        ours, opencv = tvl1(frames, "torch"), tvl1(frames, "opencv")
-        assert ours.shape == opencv.shape == (3, 2, 128, 170)
-        assert ours.dtype == opencv.dtype == torch.float32
-        errors += torch.linalg.vector_norm(ours - opencv, dim=1).mean(dim=(1, 2)).tolist()
-    assert max(errors) <= TOLERANCE, errors
-    assert np.mean(errors) <= MEAN_TOLERANCE, errors
+def test_agrees_with_opencv_on_real_frames(shared: Path) -> None:
+    videos = [path for path in sorted((shared / "videos").iterdir()) if path.suffix in SUFFIXES]
+    assert len(videos) >= 9
+    tried = 0
+    for path in videos:
+        try:
+            frames = gray_frames(path, 3, (340, 256))
+        except HrproError:
+            continue  # the corrupted file
+        if len(frames) > 1:
+            agrees(frames)
+            tried += 1
+    assert tried >= 7
+
+
+def noise(height: int, width: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
+
+
+def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    image = cv2.GaussianBlur(noise(height, width, seed).astype(np.float32), (0, 0), 3)
+    return np.uint8(255 * (image - image.min()) / (image.max() - image.min()))
+
+
+WIDE = texture(140, 340)
+HARD = {
+    "no motion": (WIDE, WIDE),
+    "noise": (noise(96, 128, 0), noise(96, 128, 1)),
+    "a cut": (texture(96, 128, 1), texture(96, 128, 2)),
+    "1 px": (WIDE[:, 50:250], WIDE[:, 49:249]),
+    "40 px": (WIDE[:, 50:250], WIDE[:, 10:210]),
+    "odd size": (WIDE[1:94, 3:130], WIDE[2:95, 4:131]),
+    "16 x 16": (WIDE[5:21, 5:21], WIDE[6:22, 5:21]),
+    "17 x 300": (WIDE[5:22, 5:305], WIDE[6:23, 6:306]),
+    "constant": (np.full((64, 80), 7, np.uint8), np.full((64, 80), 90, np.uint8)),
+}
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_agrees_with_opencv_on_hard_frames(case: str) -> None:
+    """Warps multiply rounding errors in noise by hundreds: only the same operations in the same order agree there."""
+    agrees(np.stack(HARD[case]))
+
+
+@pytest.mark.parametrize("variant", ["opencv", "opencv_cuda"])
+def test_the_plain_reference_agrees_with_the_compiled_kernel(variant: Variant) -> None:
+    pairs = [HARD["1 px"], (WIDE[:, 50:250], WIDE[:, 52:252])]
+    first, second = (np.stack(frames).astype(np.float32) for frames in zip(*pairs, strict=True))
+    plain = tvl1_pairs(torch.from_numpy(first), torch.from_numpy(second), variant)
+    for k in range(len(pairs)):
+        compiled = torch.from_numpy(tvl1_cpu.tvl1_pair(first[k], second[k], variant))
+        assert torch.linalg.vector_norm(plain[k] - compiled, dim=0).mean() <= TOLERANCE
+
+
+def test_variants_differ_as_opencv_versions_do() -> None:
+    """The CUDA version has been measured to be 0.03 to 0.06 px from the CPU version; it is neither equal nor far."""
+    frames = np.stack([WIDE, np.roll(WIDE, (1, 2), (0, 1))])
+    apart = torch.linalg.vector_norm(tvl1(frames) - tvl1(frames, variant="opencv_cuda"), dim=1)[0, 8:-8, 8:-8].mean()
+    assert 1e-4 < apart < 0.1
+
+
+TRITON = """
+import sys
+import numpy as np, torch
+from hrpro_pipeline.extract import tvl1, tvl1_cuda
+for module in (tvl1, tvl1_cuda):
+    module.WARPS, module.OUTER_ITERATIONS = 2, 2
+tvl1.SCALES = 2
+first, second = (torch.from_numpy(np.load(path)) for path in sys.argv[1:3])
+for variant in ("opencv", "opencv_cuda"):
+    expected = tvl1.tvl1_pairs(first, second, variant)
+    found = tvl1_cuda.tvl1_pairs(first, second, variant)
+    print(expected.abs().mean().item(), (found - expected).abs().max().item())
+    alone = tvl1_cuda.tvl1_pairs(first[1:2], second[1:2], variant)
+    assert torch.equal(alone[0], found[1]), "depends on its batch"
+"""
+
+
+def test_triton_kernels_in_the_interpreter(tmp_path: Path) -> None:
+    """Their logic, on the CPU, with fewer scales and warps: pairs that stop at once, early and late; two tiles."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    still = WIDE[:24, :130]
+    pairs = [(still, still), (still, WIDE[1:25, 1:131]), (noise(24, 130, 0), still)]
+    for name, frames in zip(("first", "second"), zip(*pairs, strict=True), strict=True):
+        np.save(tmp_path / f"{name}.npy", np.stack(frames).astype(np.float32))
+    command = [sys.executable, "-c", TRITON, str(tmp_path / "first.npy"), str(tmp_path / "second.npy")]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for line in done.stdout.splitlines():
+        size, apart = map(float, line.split())
+        assert size > 0.1
+        assert apart < 0.01
 
 
 def test_opencv_backend_is_opencv() -> None:
@@ -82,10 +177,11 @@ def test_a_pair_does_not_depend_on_its_batch() -> None:
 @pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu() -> None:
     frames = moving_square(4, 96, 64)[..., 0]
-    on_gpu = tvl1(frames, "torch", "cuda")
-    assert on_gpu.is_cuda
-    error = torch.linalg.vector_norm(on_gpu.cpu() - tvl1(frames, "torch"), dim=1).mean()
-    assert error <= MEAN_TOLERANCE
+    for variant in ("opencv", "opencv_cuda"):
+        on_gpu = tvl1(frames, "torch", "cuda", variant)
+        assert on_gpu.is_cuda
+        error = torch.linalg.vector_norm(on_gpu.cpu() - tvl1(frames, "torch", variant=variant), dim=1).mean()
+        assert error <= TOLERANCE
 
 
 def test_the_result_is_an_ordinary_tensor_and_threads_are_left_alone() -> None:
@@ -158,5 +254,6 @@ def test_quantisation_is_rounded_as_in_published_features() -> None:
     assert scaled[0] == -1
     assert scaled[-1] == 1
     assert scaled[3].item() == pytest.approx(128 / 255 * 2 - 1, abs=1e-6)
+    assert flow_levels(flow, 20, "floored").tolist() == [0, 0, 127, 127, 127, 133, 255, 255]
     half = quantise_flow(torch.tensor([10.0]), clamp=10.0)
     assert half.item() == 1

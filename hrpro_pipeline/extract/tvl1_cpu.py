@@ -2,7 +2,9 @@
 
 Zach, Pock and Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flow", DAGM 2007, as OpenCV computes it.
 What `cv2.optflow.DualTVL1OpticalFlow` calls once a warp (resize, remap, median) is called here, too; what it does
-hundreds of times a warp is one pass over the rows, in which every inner loop is vectorised.
+hundreds of times a warp is one pass over the rows, in which every inner loop is vectorised. Each value is computed by
+the same float32 operations in the same order: where images are flat or noisy, warps multiply a rounding error by
+hundreds, so that nothing less keeps to OpenCV's answer there.
 """
 
 from collections.abc import Iterator
@@ -30,8 +32,12 @@ from hrpro_pipeline.extract.tvl1 import (
 _THRESHOLD = np.float32(LAMBDA * THETA)
 _STEP = np.float32(TAU / THETA)
 _THETA = np.float32(THETA)
+_TINY = np.float32(TINY_GRADIENT)
 _HALF = np.float32(0.5)
+_ZERO = np.float32(0)
 _ONE = np.float32(1)
+# Sums of squared changes this near to the limit, as a share of it, are added up again in OpenCV's order.
+_NEAR = 2e-3
 
 
 def tvl1_pair(first: np.ndarray, second: np.ndarray, variant: Variant = "opencv") -> np.ndarray:
@@ -50,7 +56,7 @@ def tvl1_pair(first: np.ndarray, second: np.ndarray, variant: Variant = "opencv"
         _refine(*levels[level], flow, variant)
         if level > 0:
             finer = levels[level - 1][0].shape
-            flow = np.stack([_enlarge(component, finer, variant) for component in flow]) / np.float32(SCALE_STEP)
+            flow = np.stack([_enlarge(component, finer, variant) for component in flow]) * np.float32(1 / SCALE_STEP)
     return flow
 
 
@@ -87,24 +93,22 @@ def _resize_unshifted(image: np.ndarray, shape: tuple[int, int], scales: tuple[f
 def _refine(first: np.ndarray, second: np.ndarray, flow: np.ndarray, variant: Variant) -> None:
     """All warps of one scale: improves `flow` [2, H, W] in place from images [H, W]."""
     height, width = first.shape
-    images = np.dstack([second, *_centred_gradient(second)])  # [H, W, 3]
+    images = (second, *_centred_gradient(second))
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     dual = np.zeros((2, 2, height, width), np.float32)  # [component, direction x or y, H, W]
-    limit = EPSILON**2 * height * width
+    limit = np.float32(EPSILON**2 * height * width)
     for _ in range(WARPS):
         if variant == "opencv":
-            warped = cv2.remap(images, columns + flow[0], rows + flow[1], cv2.INTER_CUBIC)
+            at = columns + flow[0], rows + flow[1]
+            warped = np.stack([cv2.remap(image, *at, cv2.INTER_CUBIC) for image in images])  # [3, H, W]
         else:
-            warped = _catmull_rom(images, flow)
-        gradient = np.ascontiguousarray(warped[..., 1:].transpose(2, 0, 1))  # [2, H, W]
-        # rho without its u term, and -1 / |gradient|^2
-        constant = warped[..., 0] - (gradient * flow).sum(axis=0) - first
-        inverse = -_ONE / np.maximum(np.square(gradient).sum(axis=0), np.float32(TINY_GRADIENT))
+            warped = _catmull_rom(np.stack(images, axis=2), flow)
+        _prepare(warped, first, flow)
         for _ in range(OUTER_ITERATIONS):
             if variant == "opencv":
                 for component in flow:
                     component[:] = cv2.medianBlur(component, MEDIAN)
-            if _iterate(constant, gradient, inverse, flow, dual, limit, INNER_ITERATIONS):
+            if _iterate(warped, flow, dual, limit, INNER_ITERATIONS):
                 break
 
 
@@ -116,49 +120,58 @@ def _centred_gradient(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 # `error_model="numpy"`: the check for division by zero would keep loops from being vectorised. Each loop takes few
 # arrays for the same reason: the compiler must tell that they do not overlap.
-_kernel = compiled(fastmath=True, nogil=True, error_model="numpy")
+_kernel = compiled(nogil=True, error_model="numpy")
 
 
 @_kernel
-def _iterate(
-    constant: np.ndarray,
-    gradient: np.ndarray,
-    inverse: np.ndarray,
-    flow: np.ndarray,
-    dual: np.ndarray,
-    limit: float,
-    count: int,
-) -> bool:
-    """At most `count` iterations in place -> whether the flow has converged: its squared change is within `limit`."""
-    step = np.empty(constant.shape[1], np.float32)
-    for _ in range(count):  # noqa: SIM110  numba compiles no generators
-        if _iteration(constant, gradient, inverse, flow, dual, step) <= limit:
+def _prepare(warped: np.ndarray, first: np.ndarray, flow: np.ndarray) -> None:
+    """Turn warped image and gradient [3, H, W] into what the iterations need: rho without its u term, and gradient."""
+    for y in range(len(first)):
+        image, across, down = warped[0, y], warped[1, y], warped[2, y]
+        for x in range(len(image)):
+            image[x] = image[x] - across[x] * flow[0, y, x] - down[x] * flow[1, y, x] - first[y, x]
+
+
+@_kernel
+def _iterate(coefficients: np.ndarray, flow: np.ndarray, dual: np.ndarray, limit: float, count: int) -> bool:
+    """At most `count` iterations in place -> whether the flow has converged: its squared change is within `limit`.
+
+    Args:
+        coefficients: [3, H, W]: rho without its u term, and the gradient.
+    """
+    height, width = flow.shape[1:]
+    rows = np.empty((2, width), np.float32)
+    squares = np.empty((height, width), np.float32)
+    for _ in range(count):
+        change = _iteration(coefficients, flow, dual, rows, squares)
+        if abs(change - limit) < _NEAR * limit:
+            change = _sum_in_order(squares)
+        if change <= limit:
             return True
     return False
 
 
 @_kernel
 def _iteration(
-    constant: np.ndarray,
-    gradient: np.ndarray,
-    inverse: np.ndarray,
-    flow: np.ndarray,
-    dual: np.ndarray,
-    step: np.ndarray,
+    coefficients: np.ndarray, flow: np.ndarray, dual: np.ndarray, rows: np.ndarray, squares: np.ndarray
 ) -> float:
-    """One primal and one dual step in place -> the sum of squared changes of the flow.
+    """One primal and one dual step in place -> the sum of squared changes of the flow; `squares` has them by pixel.
 
     In one pass: the dual row above is done as soon as both of its flow rows are new and nobody needs its old values.
     """
-    height = len(constant)
+    height = flow.shape[1]
     change = 0.0
     for y in range(height):
-        _threshold_row(constant[y], gradient[0, y], gradient[1, y], inverse[y], flow[0, y], flow[1, y], step)
+        across, down = coefficients[1, y], coefficients[2, y]
+        _threshold_row(coefficients[0, y], across, down, flow[0, y], flow[1, y], rows[0], rows[1])
         for k in range(2):
             if y == 0:
-                change += _primal_first_row(step, gradient[k, 0], dual[k, 0, 0], dual[k, 1, 0], flow[k, 0])
+                _divergence_first_row(dual[k, 0, 0], dual[k, 1, 0], rows[k])
             else:
-                change += _primal_row(step, gradient[k, y], dual[k, 0, y], dual[k, 1, y], dual[k, 1, y - 1], flow[k, y])
+                _divergence_row(dual[k, 0, y], dual[k, 1, y], dual[k, 1, y - 1], rows[k])
+        change += _move_row(flow[0, y], flow[1, y], rows[0], rows[1], squares[y])
+        if y > 0:
+            for k in range(2):
                 _dual_row(flow[k, y - 1], flow[k, y], dual[k, 0, y - 1], dual[k, 1, y - 1])
     for k in range(2):  # below the last row there is no slope
         _dual_row(flow[k, height - 1], flow[k, height - 1], dual[k, 0, height - 1], dual[k, 1, height - 1])
@@ -168,46 +181,71 @@ def _iteration(
 @_kernel
 def _threshold_row(
     constant: np.ndarray,
-    gradient_x: np.ndarray,
-    gradient_y: np.ndarray,
-    inverse: np.ndarray,
+    across: np.ndarray,
+    down: np.ndarray,
     flow_x: np.ndarray,
     flow_y: np.ndarray,
-    step: np.ndarray,
+    moved_x: np.ndarray,
+    moved_y: np.ndarray,
 ) -> None:
-    """How far along the gradient the data term moves each pixel of a row."""
-    for x in range(len(step)):
-        rho = constant[x] + gradient_x[x] * flow_x[x] + gradient_y[x] * flow_y[x]
-        step[x] = min(max(rho * inverse[x], -_THRESHOLD), _THRESHOLD)
+    """v of a row: where the data term moves each pixel to."""
+    for x in range(len(constant)):
+        squared = across[x] * across[x] + down[x] * down[x]
+        rho = constant[x] + (across[x] * flow_x[x] + down[x] * flow_y[x])
+        far = _THRESHOLD * squared
+        step = -rho / squared if squared > _TINY else _ZERO
+        step = _THRESHOLD if rho < -far else (-_THRESHOLD if rho > far else step)
+        moved_x[x] = step * across[x]
+        moved_y[x] = step * down[x]
+    for x in range(len(constant)):
+        moved_x[x] = flow_x[x] + moved_x[x]
+        moved_y[x] = flow_y[x] + moved_y[x]
 
 
 @_kernel
-def _primal_row(
-    step: np.ndarray, gradient: np.ndarray, across: np.ndarray, down: np.ndarray, above: np.ndarray, flow: np.ndarray
+def _divergence_row(across: np.ndarray, down: np.ndarray, above: np.ndarray, moved: np.ndarray) -> None:
+    """u = v + theta div p of a component's row, in place of v; `above` is `down` a row up."""
+    moved[0] = moved[0] + _THETA * (across[0] + down[0] - above[0])
+    for x in range(1, len(moved)):
+        moved[x] = moved[x] + _THETA * ((across[x] - across[x - 1]) + (down[x] - above[x]))
+
+
+@_kernel
+def _divergence_first_row(across: np.ndarray, down: np.ndarray, moved: np.ndarray) -> None:
+    """`_divergence_row` where there is no row above."""
+    moved[0] = moved[0] + _THETA * (across[0] + down[0])
+    for x in range(1, len(moved)):
+        moved[x] = moved[x] + _THETA * (across[x] - across[x - 1] + down[x])
+
+
+@_kernel
+def _move_row(
+    flow_x: np.ndarray, flow_y: np.ndarray, moved_x: np.ndarray, moved_y: np.ndarray, squares: np.ndarray
 ) -> float:
-    """u = v + theta div p of a component's row in place -> the sum of squared changes; `above` is `down` a row up."""
-    moved = step[0] * gradient[0] + _THETA * (across[0] + down[0] - above[0])
-    flow[0] += moved
-    total = moved * moved
-    for x in range(1, len(flow)):
-        moved = step[x] * gradient[x] + _THETA * (across[x] - across[x - 1] + down[x] - above[x])
-        flow[x] += moved
-        total += moved * moved
+    """Take over a row of the flow -> the sum of its squared changes, whose order does not matter here."""
+    for x in range(len(squares)):
+        change_x, change_y = moved_x[x] - flow_x[x], moved_y[x] - flow_y[x]
+        squares[x] = change_x * change_x + change_y * change_y
+    flow_x[:] = moved_x
+    flow_y[:] = moved_y
+    return _sum_row(squares)
+
+
+@compiled(nogil=True, fastmath=True)
+def _sum_row(values: np.ndarray) -> float:
+    total = _ZERO
+    for x in range(len(values)):
+        total += values[x]
     return total
 
 
 @_kernel
-def _primal_first_row(
-    step: np.ndarray, gradient: np.ndarray, across: np.ndarray, down: np.ndarray, flow: np.ndarray
-) -> float:
-    """`_primal_row` where there is no row above."""
-    moved = step[0] * gradient[0] + _THETA * (across[0] + down[0])
-    flow[0] += moved
-    total = moved * moved
-    for x in range(1, len(flow)):
-        moved = step[x] * gradient[x] + _THETA * (across[x] - across[x - 1] + down[x])
-        flow[x] += moved
-        total += moved * moved
+def _sum_in_order(values: np.ndarray) -> float:
+    """The sum in float32, one after the other."""
+    total = _ZERO
+    for y in range(len(values)):
+        for x in range(len(values[y])):
+            total = total + values[y, x]
     return total
 
 
@@ -217,20 +255,21 @@ def _dual_row(flow: np.ndarray, below: np.ndarray, across: np.ndarray, down: np.
     last = len(flow) - 1
     for x in range(last):
         slope_x, slope_y = flow[x + 1] - flow[x], below[x] - flow[x]
-        shrink = _ONE / (_ONE + _STEP * np.sqrt(slope_x * slope_x + slope_y * slope_y))
-        across[x] = (across[x] + _STEP * slope_x) * shrink
-        down[x] = (down[x] + _STEP * slope_y) * shrink
+        wide_x, wide_y = np.float64(slope_x), np.float64(slope_y)  # OpenCV's hypot is that of doubles
+        grown = _ONE + _STEP * np.float32(np.sqrt(wide_x * wide_x + wide_y * wide_y))
+        across[x] = (across[x] + _STEP * slope_x) / grown
+        down[x] = (down[x] + _STEP * slope_y) / grown
     slope_y = below[last] - flow[last]
-    shrink = _ONE / (_ONE + _STEP * abs(slope_y))
-    across[last] = across[last] * shrink
-    down[last] = (down[last] + _STEP * slope_y) * shrink
+    grown = _ONE + _STEP * abs(slope_y)
+    across[last] = across[last] / grown
+    down[last] = (down[last] + _STEP * slope_y) / grown
 
 
 @_kernel
 def _catmull_rom(images: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Images [H, W, 3] at x + u: Catmull-Rom over 4 x 4 pixels, edges repeated."""
+    """Images [H, W, 3] at x + u -> [3, H, W]: Catmull-Rom over 4 x 4 pixels, edges repeated."""
     height, width, channels = images.shape
-    warped = np.zeros(images.shape, np.float32)
+    warped = np.zeros((channels, height, width), np.float32)
     weights = np.empty((2, 4), np.float32)
     for y in range(height):
         for x in range(width):
@@ -247,5 +286,5 @@ def _catmull_rom(images: np.ndarray, flow: np.ndarray) -> np.ndarray:
                     column = min(max(left - 1 + j, 0), width - 1)
                     weight = weights[1, i] * weights[0, j]
                     for channel in range(channels):
-                        warped[y, x, channel] += weight * images[row, column, channel]
+                        warped[channel, y, x] += weight * images[row, column, channel]
     return warped
