@@ -136,6 +136,43 @@ def test_triton_kernels_in_the_interpreter(tmp_path: Path) -> None:
         assert apart < 0.01
 
 
+KERNELS = {
+    "_iterate": {
+        "THETA": 0.3,
+        "STEP": 0.8,
+        "L": 0.045,
+        "TINY": 1e-7,
+        "FUSED": 5,
+        "TILES": 128,
+        "HEIGHT": 32,
+        "WIDTH": 64,
+    },
+    "_warp": {"zero_outside": True, "BLOCK": 256},
+    "_median": {"FUSED": 5, "TILES": 128, "BLOCK": 256},
+}
+ARRAYS = {"state", "smoothed", "coefficients", "changes", "changes_before", "images", "first"}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("capability", [80, 90])
+def test_triton_kernels_compile_for_gpus(name: str, capability: int) -> None:
+    """To machine code for an A100 and an H200, on a machine that has neither."""
+    triton = pytest.importorskip("triton", reason="Triton is not installed")
+    compiler = pytest.importorskip("triton.compiler")
+    target = pytest.importorskip("triton.backends.compiler").GPUTarget("cuda", capability, 32)
+    kernel = getattr(pytest.importorskip("hrpro_pipeline.extract.tvl1_cuda"), name)
+    constants = KERNELS[name]
+    types = {argument: "*fp32" if argument in ARRAYS else "i32" for argument in kernel.arg_names}
+    types |= {"limit": "fp32", "buffer_stride": "i64"} | dict.fromkeys(constants, "constexpr")
+    source = compiler.ASTSource(
+        fn=kernel,
+        signature={argument: types[argument] for argument in kernel.arg_names},
+        constexprs={(kernel.arg_names.index(argument),): value for argument, value in constants.items()},
+    )
+    compiled = triton.compile(source, target=target, options={"num_warps": 8, "enable_fp_fusion": False})
+    assert len(compiled.asm["cubin"]) > 1000
+
+
 def test_opencv_backend_is_opencv() -> None:
     frames = moving_square(3)[..., 0]
     expected = cv2.optflow.DualTVL1OpticalFlow_create().calc(frames[1], frames[2], None)

@@ -27,9 +27,10 @@ from hrpro_pipeline.extract.tvl1 import (
     pyramid,
 )
 
-# Iterations of a launch, and the sides of a tile with its halo of as many pixels on each side.
+# Iterations of a launch, and the sides of a tile with its halo of as many pixels on each side: as much as stays in the
+# registers of eight warps.
 FUSED = 5
-_TILE_HEIGHT, _TILE_WIDTH = 32, 128
+_TILE_HEIGHT, _TILE_WIDTH, _WARPS = 32, 64, 8
 _INNER_HEIGHT, _INNER_WIDTH = _TILE_HEIGHT - 2 * FUSED, _TILE_WIDTH - 2 * FUSED
 _BLOCK = 256
 
@@ -56,16 +57,14 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
     state = flow.new_zeros(2, batch, 6, height, width)
     state[0, :, :2] = flow
     smoothed = torch.empty_like(flow)
-    coefficients = flow.new_empty(batch, 4, height, width)
+    coefficients = flow.new_empty(batch, 3, height, width)
     tiles = triton.cdiv(height, _INNER_HEIGHT) * triton.cdiv(width, _INNER_WIDTH)
     inner = INNER_ITERATIONS // FUSED
     launches = OUTER_ITERATIONS * inner + 1  # the last one only mends what the one before has overshot
     pixels = (triton.cdiv(height * width, _BLOCK), batch)
     first = first.contiguous()
     for _ in range(WARPS):
-        _warp[pixels](
-            images, first, state, coefficients, height, width, variant == "opencv", TINY=TINY_GRADIENT, BLOCK=_BLOCK
-        )
+        _warp[pixels](images, first, state, coefficients, height, width, variant == "opencv", BLOCK=_BLOCK)
         # Sums of squared changes by iteration and tile; below 0 where a pair no longer takes part.
         changes = flow.new_full((launches + 1, batch, FUSED, tiles), -1.0)
         changes[0] = torch.inf
@@ -92,11 +91,14 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
                 L=LAMBDA * THETA,
                 STEP=TAU / THETA,
                 THETA=THETA,
+                TINY=TINY_GRADIENT,
                 FUSED=FUSED,
                 TILES=triton.next_power_of_2(tiles),
                 HEIGHT=_TILE_HEIGHT,
                 WIDTH=_TILE_WIDTH,
-                num_warps=8,
+                num_warps=_WARPS,
+                # As OpenCV computes: warps multiply a rounding error by hundreds where images are flat or noisy.
+                enable_fp_fusion=False,
             )
         # What a pair has reached lies in the buffer that its last launch wrote.
         done = (changes[1:, :, 0, 0] >= 0).sum(dim=0)  # [B]
@@ -134,10 +136,9 @@ def _warp(  # type: ignore[no-untyped-def]
     height,
     width,
     zero_outside: tl.constexpr,
-    TINY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Second image and its gradient at x + u, and what the iterations need of them: rho_c, Ix, Iy, -1 / |grad|^2."""
+    """Second image and its gradient at x + u, and what the iterations need of them: rho without its u term, Ix, Iy."""
     pair = tl.program_id(1).to(tl.int64)
     pixels = height * width
     index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -168,12 +169,10 @@ def _warp(  # type: ignore[no-untyped-def]
             gradient_y += weight * tl.load(source + 2 * pixels, mask=there, other=0.0)
     constant = warped - gradient_x * flow_x - gradient_y * flow_y
     constant -= tl.load(first + pair * pixels + index, mask=inside, other=0.0)
-    squared = gradient_x * gradient_x + gradient_y * gradient_y
-    target = coefficients + pair * 4 * pixels + index
+    target = coefficients + pair * 3 * pixels + index
     tl.store(target, constant, mask=inside)
     tl.store(target + pixels, gradient_x, mask=inside)
     tl.store(target + 2 * pixels, gradient_y, mask=inside)
-    tl.store(target + 3 * pixels, -1.0 / tl.maximum(squared, TINY), mask=inside)
 
 
 @triton.jit
@@ -208,6 +207,7 @@ def _iterate(  # type: ignore[no-untyped-def]
     L: tl.constexpr,
     STEP: tl.constexpr,
     THETA: tl.constexpr,
+    TINY: tl.constexpr,
     FUSED: tl.constexpr,
     TILES: tl.constexpr,
     HEIGHT: tl.constexpr,
@@ -240,11 +240,12 @@ def _iterate(  # type: ignore[no-untyped-def]
         pxy = tl.load(own + 3 * pixels, mask=inside, other=0.0)
         pyx = tl.load(own + 4 * pixels, mask=inside, other=0.0)
         pyy = tl.load(own + 5 * pixels, mask=inside, other=0.0)
-        given = coefficients + pair * 4 * pixels + at
+        given = coefficients + pair * 3 * pixels + at
         constant = tl.load(given, mask=inside, other=0.0)
         gx = tl.load(given + pixels, mask=inside, other=0.0)
         gy = tl.load(given + 2 * pixels, mask=inside, other=0.0)
-        inverse = tl.load(given + 3 * pixels, mask=inside, other=0.0)
+        squared = gx * gx + gy * gy
+        far = L * squared
 
         zero = tl.zeros([HEIGHT, WIDTH], tl.int32)
         rows, columns = tl.arange(0, HEIGHT)[:, None] + zero, tl.arange(0, WIDTH)[None, :] + zero
@@ -253,25 +254,25 @@ def _iterate(  # type: ignore[no-untyped-def]
         middle = inside & (rows >= FUSED) & (rows < HEIGHT - FUSED) & (columns >= FUSED) & (columns < WIDTH - FUSED)
         has_right, has_below = inside & (x < width - 1), inside & (y < height - 1)
         for turn in range(count):
-            rho = constant + gx * ux + gy * uy
-            step = tl.minimum(tl.maximum(rho * inverse, -L), L)
+            rho = constant + (gx * ux + gy * uy)
+            step = tl.where(squared > TINY, tl.div_rn(-rho, tl.where(squared > TINY, squared, 1.0)), 0.0)
+            step = tl.where(rho < -far, L, tl.where(rho > far, -L, step))
             # Outside the image p is 0, so that the first row and column take the value itself.
-            move_x = step * gx + THETA * (pxx - tl.gather(pxx, left, 1) + pxy - tl.gather(pxy, above, 0))
-            move_y = step * gy + THETA * (pyx - tl.gather(pyx, left, 1) + pyy - tl.gather(pyy, above, 0))
-            move_x, move_y = tl.where(inside, move_x, 0.0), tl.where(inside, move_y, 0.0)
-            ux += move_x
-            uy += move_y
+            vx = ux + step * gx + THETA * ((pxx - tl.gather(pxx, left, 1)) + (pxy - tl.gather(pxy, above, 0)))
+            vy = uy + step * gy + THETA * ((pyx - tl.gather(pyx, left, 1)) + (pyy - tl.gather(pyy, above, 0)))
+            move_x, move_y = tl.where(inside, vx - ux, 0.0), tl.where(inside, vy - uy, 0.0)
+            ux, uy = tl.where(inside, vx, 0.0), tl.where(inside, vy, 0.0)
             if goes_on:
                 change = tl.sum(tl.sum(tl.where(middle, move_x * move_x + move_y * move_y, 0.0), axis=1))
                 tl.store(changes + (pair * FUSED + turn) * tiles + tile, change)
             slope = tl.where(has_right, tl.gather(ux, right, 1) - ux, 0.0)
             slope_down = tl.where(has_below, tl.gather(ux, below, 0) - ux, 0.0)
-            shrink = 1.0 / (1.0 + STEP * tl.sqrt(slope * slope + slope_down * slope_down))
-            pxx, pxy = (pxx + STEP * slope) * shrink, (pxy + STEP * slope_down) * shrink
+            grown = 1.0 + STEP * tl.sqrt_rn(slope * slope + slope_down * slope_down)
+            pxx, pxy = tl.div_rn(pxx + STEP * slope, grown), tl.div_rn(pxy + STEP * slope_down, grown)
             slope = tl.where(has_right, tl.gather(uy, right, 1) - uy, 0.0)
             slope_down = tl.where(has_below, tl.gather(uy, below, 0) - uy, 0.0)
-            shrink = 1.0 / (1.0 + STEP * tl.sqrt(slope * slope + slope_down * slope_down))
-            pyx, pyy = (pyx + STEP * slope) * shrink, (pyy + STEP * slope_down) * shrink
+            grown = 1.0 + STEP * tl.sqrt_rn(slope * slope + slope_down * slope_down)
+            pyx, pyy = tl.div_rn(pyx + STEP * slope, grown), tl.div_rn(pyy + STEP * slope_down, grown)
         target = state + (1 - source) * buffer_stride + pair * 6 * pixels + at
         tl.store(target, ux, mask=middle)
         tl.store(target + pixels, uy, mask=middle)
