@@ -24,10 +24,10 @@ from hrpro_pipeline.extract.preprocess import gray, resize_frame
 from hrpro_pipeline.extract.video import decode
 from hrpro_pipeline.models.device import resolve_device
 
-# An iteration reads six fields of state and four of coefficients a pixel and writes the six, in float32; and adds,
-# multiplies, divides or takes a root about 55 times.
-_BYTES = 4 * (6 + 4 + 6)
-_FLOP = 55
+# An iteration reads six fields of state and three of coefficients a pixel and writes the six, in float32; and adds,
+# compares, multiplies, divides or takes a root about 60 times.
+_BYTES = 4 * (6 + 3 + 6)
+_FLOP = 60
 
 
 def main() -> None:
@@ -111,13 +111,12 @@ def _iterations(frames: np.ndarray) -> float:
     pixels = frames[0].size
     original = tvl1_cpu._iterate
 
-    def counting(constant: np.ndarray, *rest: object) -> bool:
+    def counting(coefficients: np.ndarray, flow: np.ndarray, dual: np.ndarray, limit: float, count: int) -> bool:
         nonlocal counted
-        gradient, inverse, flow, dual, limit, count = rest
-        step = np.empty(constant.shape[1], np.float32)
-        for _ in range(count):  # type: ignore[call-overload]
-            counted += constant.size / pixels
-            if tvl1_cpu._iteration(constant, gradient, inverse, flow, dual, step) <= limit:
+        rows, squares = np.empty((2, flow.shape[2]), np.float32), np.empty(flow.shape[1:], np.float32)
+        for _ in range(count):
+            counted += squares.size / pixels
+            if tvl1_cpu._iteration(coefficients, flow, dual, rows, squares) <= limit:
                 return True
         return False
 

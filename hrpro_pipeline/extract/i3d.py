@@ -43,10 +43,13 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def _pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
+def _pad_same(x: Tensor, kernel: Triple, stride: Triple) -> tuple[Tensor, Triple]:
+    """SAME padding as far as the layer cannot do it itself -> input, and the padding that is left to the layer."""
     pads = [same_padding(n, k, s) for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
+    if all(before == behind for before, behind in pads):  # no copy of the input
+        return x, (pads[0][0], pads[1][0], pads[2][0])
     flat = [amount for pair in reversed(pads) for amount in pair]  # F.pad wants the last axis first
-    return F.pad(x, flat) if any(flat) else x
+    return F.pad(x, flat), (0, 0, 0)
 
 
 class Unit(nn.Module):
@@ -59,19 +62,21 @@ class Unit(nn.Module):
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv3d(_pad_same(x, self.kernel, self.stride))
+        x, padding = _pad_same(x, self.kernel, self.stride)
+        x = F.conv3d(x, self.conv3d.weight, self.conv3d.bias, self.stride, padding)
         return F.relu(self.bn(x), inplace=not torch.is_grad_enabled())
 
 
 class Pool(nn.Module):
-    """Max pool over a zero-padded (SAME) input. Zeros never win wrongly: all inputs come from a ReLU."""
+    """Max pool over a SAME-padded input. Padding with zeros or with nothing is one: all inputs come from a ReLU."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool3d(_pad_same(x, self.kernel, self.stride), self.kernel, self.stride)
+        x, padding = _pad_same(x, self.kernel, self.stride)
+        return F.max_pool3d(x, self.kernel, self.stride, padding)
 
 
 class Mixed(nn.Module):

@@ -93,22 +93,24 @@ def _resize_unshifted(image: np.ndarray, shape: tuple[int, int], scales: tuple[f
 def _refine(first: np.ndarray, second: np.ndarray, flow: np.ndarray, variant: Variant) -> None:
     """All warps of one scale: improves `flow` [2, H, W] in place from images [H, W]."""
     height, width = first.shape
-    images = (second, *_centred_gradient(second))
+    images = np.dstack([second, *_centred_gradient(second)])  # [H, W, 3]
+    coefficients = np.empty((3, height, width), np.float32)
     columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     dual = np.zeros((2, 2, height, width), np.float32)  # [component, direction x or y, H, W]
     limit = np.float32(EPSILON**2 * height * width)
     for _ in range(WARPS):
-        if variant == "opencv":
-            at = columns + flow[0], rows + flow[1]
-            warped = np.stack([cv2.remap(image, *at, cv2.INTER_CUBIC) for image in images])  # [3, H, W]
+        if not flow.any():
+            warped = images  # either interpolation has a pixel itself at its own place
+        elif variant == "opencv":
+            warped = cv2.remap(images, columns + flow[0], rows + flow[1], cv2.INTER_CUBIC)
         else:
-            warped = _catmull_rom(np.stack(images, axis=2), flow)
-        _prepare(warped, first, flow)
+            warped = _catmull_rom(images, flow)
+        _prepare(warped, first, flow, coefficients)
         for _ in range(OUTER_ITERATIONS):
             if variant == "opencv":
                 for component in flow:
                     component[:] = cv2.medianBlur(component, MEDIAN)
-            if _iterate(warped, flow, dual, limit, INNER_ITERATIONS):
+            if _iterate(coefficients, flow, dual, limit, INNER_ITERATIONS):
                 break
 
 
@@ -124,12 +126,14 @@ _kernel = compiled(nogil=True, error_model="numpy")
 
 
 @_kernel
-def _prepare(warped: np.ndarray, first: np.ndarray, flow: np.ndarray) -> None:
-    """Turn warped image and gradient [3, H, W] into what the iterations need: rho without its u term, and gradient."""
+def _prepare(warped: np.ndarray, first: np.ndarray, flow: np.ndarray, coefficients: np.ndarray) -> None:
+    """From warped image and gradient [H, W, 3] what iterations need, [3, H, W]: rho without its u term, gradient."""
     for y in range(len(first)):
-        image, across, down = warped[0, y], warped[1, y], warped[2, y]
-        for x in range(len(image)):
-            image[x] = image[x] - across[x] * flow[0, y, x] - down[x] * flow[1, y, x] - first[y, x]
+        for x in range(len(first[y])):
+            image, across, down = warped[y, x, 0], warped[y, x, 1], warped[y, x, 2]
+            coefficients[0, y, x] = image - across * flow[0, y, x] - down * flow[1, y, x] - first[y, x]
+            coefficients[1, y, x] = across
+            coefficients[2, y, x] = down
 
 
 @_kernel
@@ -267,9 +271,9 @@ def _dual_row(flow: np.ndarray, below: np.ndarray, across: np.ndarray, down: np.
 
 @_kernel
 def _catmull_rom(images: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """Images [H, W, 3] at x + u -> [3, H, W]: Catmull-Rom over 4 x 4 pixels, edges repeated."""
+    """Images [H, W, 3] at x + u: Catmull-Rom over 4 x 4 pixels, edges repeated."""
     height, width, channels = images.shape
-    warped = np.zeros((channels, height, width), np.float32)
+    warped = np.zeros(images.shape, np.float32)
     weights = np.empty((2, 4), np.float32)
     for y in range(height):
         for x in range(width):
@@ -286,5 +290,5 @@ def _catmull_rom(images: np.ndarray, flow: np.ndarray) -> np.ndarray:
                     column = min(max(left - 1 + j, 0), width - 1)
                     weight = weights[1, i] * weights[0, j]
                     for channel in range(channels):
-                        warped[channel, y, x] += weight * images[row, column, channel]
+                        warped[y, x, channel] += weight * images[row, column, channel]
     return warped
