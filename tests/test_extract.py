@@ -195,6 +195,31 @@ def test_both_streams_of_a_real_video(shared: Path, backbones: dict[str, Backbon
         assert np.isfinite(features.joined()).all()
 
 
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["video_0.mov", "unordered.mov"])
+def test_features_do_not_care_whose_flow_it_is(shared: Path, backbones: dict[str, Backbone], name: str) -> None:
+    settings = ExtractSettings(resize=64, crop=64, streams=("flow",))
+    ours, opencv = (
+        extract_video(shared / "videos" / name, settings, backbones, flow_backend=backend, device=CPU).streams["flow"]
+        for backend in ("torch", "opencv")
+    )
+    cosine = (ours * opencv).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(opencv, axis=1)
+    assert cosine.min() >= 0.999
+
+
+def test_variants_of_flow_are_used_and_written(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
+    path = write_video(tmp_path / "made.mp4", moving_square(20, step=3))
+    found = []
+    for variant, rounding in (("opencv", "rounded"), ("opencv_cuda", "rounded"), ("opencv", "floored")):
+        settings = ExtractSettings(resize=40, crop=32, streams=("flow",), flow_variant=variant, flow_rounding=rounding)
+        features = extract_video(path, settings, backbones, flow_backend="torch", device=CPU)
+        assert features.header.settings["flow_variant"] == variant
+        assert features.header.settings["flow_rounding"] == rounding
+        found.append(features.streams["flow"])
+    assert not np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+
+
 def test_again_extracts_only_what_is_missing_or_changed(tmp_path: Path) -> None:
     videos, out = tmp_path / "videos", tmp_path / "features"
     videos.mkdir()

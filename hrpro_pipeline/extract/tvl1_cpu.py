@@ -236,7 +236,7 @@ def _move_row(
 
 
 @compiled(nogil=True, fastmath=True)
-def _sum_row(values: np.ndarray) -> float:
+def _sum_row(values: np.ndarray) -> np.float32:
     total = _ZERO
     for x in range(len(values)):
         total += values[x]
@@ -244,7 +244,7 @@ def _sum_row(values: np.ndarray) -> float:
 
 
 @_kernel
-def _sum_in_order(values: np.ndarray) -> float:
+def _sum_in_order(values: np.ndarray) -> np.float32:
     """The sum in float32, one after the other."""
     total = _ZERO
     for y in range(len(values)):
