@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hrpro_pipeline.api import train_detector
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
-from hrpro_pipeline.train.precision import resolve_precision
+from hrpro_pipeline.models.precision import resolve_precision
 
 _COUNTED = {"snippet": ("snippet.steps", 6), "instance": ("instance.epochs", 1)}
 

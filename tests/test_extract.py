@@ -19,12 +19,13 @@ from hrpro_pipeline.extract import extractor
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
 from hrpro_pipeline.extract.extractor import extract_video
 from hrpro_pipeline.extract.flow import quantise_flow, tvl1
+from hrpro_pipeline.extract.i3d import random_i3d
 from hrpro_pipeline.extract.job import extract_each, extract_folder
 from hrpro_pipeline.extract.preprocess import centre_crop, gray, resize_frame, resized_size, windows
 from hrpro_pipeline.extract.video import decode, probe, resample
 
 CPU = torch.device("cpu")
-SMALL = ExtractSettings(resize=40, crop=32)
+SMALL = ExtractSettings(precision="float32", resize=40, crop=32)
 RGB_ONLY = ExtractSettings(resize=32, crop=32, streams=("rgb",))
 
 
@@ -207,6 +208,21 @@ def test_features_do_not_care_whose_flow_it_is(shared: Path, backbones: dict[str
     assert cosine.min() >= 0.999
 
 
+def test_bf16_features_are_those_of_float32(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
+    path = write_video(tmp_path / "made.mp4", moving_square(50))
+    settings = ExtractSettings(resize=64, crop=64, precision="bf16")
+    rounded = extract(path, load_backbones(settings, "random", CPU), settings)
+    plain = extract(path, backbones, settings)
+    assert rounded.header.record["precision"] == {"rgb": "bfloat16", "flow": "bfloat16"}
+    assert plain.header.record["precision"] == {"rgb": "float32", "flow": "float32"}
+    for stream, ours in rounded.streams.items():
+        theirs = plain.streams[stream]
+        assert ours.dtype == np.float32
+        assert not np.array_equal(ours, theirs)
+        cosine = (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+        assert cosine.min() >= 0.999
+
+
 def test_variants_of_flow_are_used_and_written(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
     path = write_video(tmp_path / "made.mp4", moving_square(20, step=3))
     found = []
@@ -246,7 +262,7 @@ def test_again_extracts_only_what_is_missing_or_changed(tmp_path: Path) -> None:
     assert run(other, overwrite=True) == (["a", "b", "c"], [])
     folder = tmp_path / "weights"
     folder.mkdir()
-    torch.save(load_backbones(RGB_ONLY, "random", CPU)["rgb"].module.state_dict(), folder / "rgb.pt")
+    torch.save(random_i3d("rgb", 0).state_dict(), folder / "rgb.pt")
     assert run(other, weights=str(folder)) == (["a", "b", "c"], []), "other weights"
 
 

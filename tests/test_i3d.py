@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hrpro_pipeline.extract.i3d import InceptionI3D, load_i3d, random_i3d, same_padding
+from hrpro_pipeline.extract.i3d import InceptionI3D, fold_batch_norm, load_i3d, random_i3d, same_padding
 
 CHANNELS = {"rgb": 3, "flow": 2}
 
@@ -115,3 +115,20 @@ def test_too_few_frames_and_wrong_channels_are_named() -> None:
 )
 def test_same_padding(size: int, kernel: int, stride: int, pads: tuple[int, int]) -> None:
     assert same_padding(size, kernel, stride) == pads
+
+
+def test_folded_batch_norm_is_the_same_function() -> None:
+    network = random_i3d("flow", seed=3)
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):  # as after training: neither mean 0 nor variance 1
+            for value in (module.running_mean, module.running_var, module.weight, module.bias):
+                assert value is not None
+                with torch.no_grad():
+                    value.copy_(0.5 + torch.rand(value.shape, generator=generator))
+    clips = torch.rand(1, 2, 16, 64, 64, generator=generator) * 2 - 1
+    with torch.inference_mode():
+        expected = network(clips)
+        found = fold_batch_norm(network)(clips)
+    assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())

@@ -47,6 +47,9 @@ class ExtractSettings(Section):
     flow_rounding: Literal["rounded", "floored"] = Field(
         "rounded", description="8-bit levels of flow: rounded (denseflow) or floored (the I3D authors' recipe)"
     )
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        "auto", description="arithmetic of I3D; auto: bf16 where the hardware has it (cosine to float32 over 0.9999)"
+    )
     dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the features")
 
     @model_validator(mode="after")

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.errors import HrproError, ProblemsError
-from hrpro_pipeline.extract.i3d import FEATURE_DIM, load_i3d, random_i3d
+from hrpro_pipeline.extract.i3d import FEATURE_DIM, fold_batch_norm, load_i3d, random_i3d
 from hrpro_pipeline.extract.preprocess import scaled
 from hrpro_pipeline.extract.weights import RANDOM_SEED, Weights, load_weights
+from hrpro_pipeline.models.precision import resolve_precision
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Backbone:
         mean, deviation: input is (levels / 255 - mean) / deviation.
         width: D.
         digest: of the weights, as stored in feature files.
+        dtype: of weights and input; features are float32 whatever it is.
     """
 
     module: nn.Module
@@ -28,10 +30,12 @@ class Backbone:
     deviation: float
     width: int
     digest: str
+    dtype: torch.dtype = torch.float32
 
     def features(self, levels: Tensor) -> Tensor:
         """uint8 clips [B, channels, t, H, W] on the module's device -> float32 [B, D]; more steps are averaged."""
-        output = self.module(scaled(levels, self.mean, self.deviation))
+        clips = scaled(levels, self.mean, self.deviation).to(self.dtype, memory_format=torch.channels_last_3d)
+        output = self.module(clips).float()
         return output.mean(dim=1) if output.ndim == 3 else output
 
 
@@ -49,10 +53,13 @@ class PooledTrunk(nn.Module):
         return x.mean(dim=(2, 3, 4))
 
 
-def load_backbone(stream: str, backbone: str, source: str, device: torch.device) -> Backbone:
+def load_backbone(
+    stream: str, backbone: str, source: str, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Backbone:
     """The network of one stream.
 
     Args:
+        dtype: in which I3D computes; pytorchvideo's networks compute in float32.
         backbone: of the RGB stream, as in the settings; the flow network is always I3D.
         source: "kinetics", "random" or a folder.
 
@@ -63,8 +70,10 @@ def load_backbone(stream: str, backbone: str, source: str, device: torch.device)
     try:
         if stream == "flow" or backbone == "i3d":
             state = weights.state
-            module: nn.Module = random_i3d(stream, RANDOM_SEED) if state is None else load_i3d(state, stream)
-            return Backbone(module.to(device), 0.5, 0.5, FEATURE_DIM, weights.digest)
+            module = random_i3d(stream, RANDOM_SEED) if state is None else load_i3d(state, stream)
+            # Convolutions over the channels of a pixel at a time are about twice as fast on a CPU.
+            folded = fold_batch_norm(module).to(device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            return Backbone(folded, 0.5, 0.5, FEATURE_DIM, weights.digest, dtype)
         trunk, width = _pytorchvideo(backbone, weights)
     except ValueError as error:
         raise HrproError(f"weights {source}: {error}") from None
@@ -73,11 +82,12 @@ def load_backbone(stream: str, backbone: str, source: str, device: torch.device)
 
 def load_backbones(settings: ExtractSettings, source: str, device: torch.device) -> dict[str, Backbone]:
     """The networks of the streams asked for, and no others. Raises ProblemsError for all weights that are amiss."""
+    dtype = torch.bfloat16 if resolve_precision(settings.precision, device) == "bf16" else torch.float32
     found: dict[str, Backbone] = {}
     problems: list[str] = []
     for stream in settings.streams:
         try:
-            found[stream] = load_backbone(stream, settings.backbone, source, device)
+            found[stream] = load_backbone(stream, settings.backbone, source, device, dtype)
         except HrproError as error:
             problems.append(str(error))
     if problems:

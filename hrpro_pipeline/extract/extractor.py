@@ -89,7 +89,7 @@ def extract_video(
         source=describe_source(path, info),
         settings=stored_settings(settings, flow_backend),
         weights={stream: backbones[stream].digest for stream in settings.streams},
-        record=_record(decoding, device),
+        record=_record(decoding, device, backbones),
     )
     return VideoFeatures(streams, header)
 
@@ -107,7 +107,7 @@ def describe_source(path: Path, info: VideoInfo) -> dict[str, Any]:
     return {"name": path.name, "size": path.stat().st_size, "sha256": sha256(path), "fps": round(info.fps, 6)}
 
 
-def _record(decoding: Decoding, device: torch.device) -> dict[str, Any]:
+def _record(decoding: Decoding, device: torch.device, backbones: dict[str, Backbone]) -> dict[str, Any]:
     return {
         "decoder": decoding.decoder,
         "decoder_fallback": decoding.fallback_reason,
@@ -116,7 +116,7 @@ def _record(decoding: Decoding, device: torch.device) -> dict[str, Any]:
         "codec": decoding.info.codec,
         "rotation": decoding.info.rotation,
         "device": str(device),
-        "precision": "float32",
+        "precision": {stream: str(backbone.dtype).removeprefix("torch.") for stream, backbone in backbones.items()},
         "versions": {
             "hrpro": __version__,
             "torch": torch.__version__,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 MIN_FRAMES = 9
 FEATURE_DIM = 1024
@@ -58,7 +59,7 @@ class Unit(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: Triple = (1, 1, 1), stride: Triple = (1, 1, 1)):
         super().__init__()
         self.conv3d = nn.Conv3d(in_channels, out_channels, kernel, stride, bias=False)
-        self.bn = nn.BatchNorm3d(out_channels, eps=1e-3)
+        self.bn: nn.Module = nn.BatchNorm3d(out_channels, eps=1e-3)
         self.kernel, self.stride = kernel, stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ class InceptionI3D(nn.Module):
         x = clips
         for layer in self.children():
             x = layer(x)
-        steps = x.mean(dim=(3, 4)).transpose(1, 2)  # [B, t' + 1, 1024]
+        steps = x.mean(dim=(3, 4), dtype=torch.float32).transpose(1, 2)  # [B, t' + 1, 1024]
         return (steps[:, :-1] + steps[:, 1:]) / 2
 
 
@@ -171,6 +172,15 @@ def load_i3d(state_dict: Mapping[str, Tensor], stream: str) -> InceptionI3D:
         raise ValueError(f"not I3D weights for stream {stream!r}: {'; '.join(problems)}")
     model.load_state_dict(given, strict=False)  # all names were checked above; only num_batches_tracked is left
     return model.eval()
+
+
+def fold_batch_norm(model: InceptionI3D) -> InceptionI3D:
+    """The same function in eval mode with each batch norm multiplied into its convolution; changes the network."""
+    for unit in model.modules():
+        if isinstance(unit, Unit) and isinstance(unit.bn, nn.BatchNorm3d):
+            unit.conv3d = fuse_conv_bn_eval(unit.conv3d, unit.bn)
+            unit.bn = nn.Identity()
+    return model
 
 
 def random_i3d(stream: str, seed: int) -> InceptionI3D:

@@ -13,10 +13,10 @@ from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.device import send
 from hrpro_pipeline.models.instance import InstanceModel, pool_parts
+from hrpro_pipeline.models.precision import Precision, matrix_products
 from hrpro_pipeline.models.snippet import Packing, SnippetModel
 from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
-from hrpro_pipeline.train.precision import Precision, matrix_products
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 from hrpro_pipeline.train.reliable import containing, negative_proposals, reliable_proposals
 

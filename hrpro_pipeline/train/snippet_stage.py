@@ -11,6 +11,7 @@ from hrpro_pipeline.configs.schema import SnippetSettings
 from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.device import send
+from hrpro_pipeline.models.precision import Precision, matrix_products
 from hrpro_pipeline.models.snippet import Packing, SnippetModel, SnippetScores, video_scores
 from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.losses import (
@@ -22,7 +23,6 @@ from hrpro_pipeline.train.losses import (
     seed_means,
     video_loss,
 )
-from hrpro_pipeline.train.precision import Precision, matrix_products
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 
 LOSSES = ("video", "point", "background", "contrastive", "total")

@@ -24,13 +24,13 @@ from hrpro_pipeline.models.checkpoint import (
     load_torch,
     save_model,
 )
+from hrpro_pipeline.models.precision import resolve_precision
 from hrpro_pipeline.models.snippet import SnippetModel
 from hrpro_pipeline.progress import progress_bar
 from hrpro_pipeline.train import instance_stage, parallel, snippet_stage
 from hrpro_pipeline.train.feature_bank import FeatureBank
 from hrpro_pipeline.train.instance_stage import ProposalSet
 from hrpro_pipeline.train.journal import METRICS, Journal, rewind
-from hrpro_pipeline.train.precision import resolve_precision
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The arithmetic of training's matrix products."""
+"""The arithmetic of matrix products and convolutions."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
