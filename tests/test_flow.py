@@ -249,6 +249,12 @@ def test_few_and_small_frames(backend: str) -> None:
     torch.testing.assert_close(tvl1(tensor, backend), flow, atol=0.05, rtol=0)
 
 
+def test_frames_that_are_not_contiguous() -> None:
+    whole = torch.from_numpy(np.stack(HARD["1 px"]))
+    strided = whole[:, ::2, ::3]
+    assert torch.equal(tvl1(strided), tvl1(strided.clone(memory_format=torch.contiguous_format)))
+
+
 @pytest.mark.parametrize(
     ("frames", "message"),
     [

@@ -83,7 +83,7 @@ def quantise_flow(flow: Tensor, clamp: float = 20.0, rounding: Rounding = "round
 
 
 def _torch_flow(frames: Tensor, device: torch.device, variant: Variant) -> Tensor:
-    frames = frames.to(device, torch.float32)
+    frames = frames.to(device, torch.float32).contiguous()
     if device.type == "cpu":
         return torch.from_numpy(_cpu_flow(frames.numpy(), variant))
     kernel = _device_kernel(device)
