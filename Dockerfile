@@ -6,6 +6,7 @@ FROM python:3.11-slim-bookworm
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1 \
     HRPRO_CACHE=/cache \
+    NUMBA_CACHE_DIR=/cache/numba \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 
 RUN useradd --create-home --uid 1000 hrpro \
