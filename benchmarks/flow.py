@@ -10,13 +10,11 @@ reaches in a matrix product and in a copy.
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from machine import describe, emit, matmul_rate, synchronize
+from machine import copy_rate, describe, emit, matmul_rate, timed
 
 from hrpro_pipeline.extract import tvl1_cpu
 from hrpro_pipeline.extract.flow import flow_levels, tvl1
@@ -41,7 +39,7 @@ def main() -> None:
     device = resolve_device(arguments.device)
     width, height = (int(side) for side in arguments.size.split("x"))
     machine = describe(device)
-    peaks = {"flop_per_second": matmul_rate(device, torch.float32), "bytes_per_second": _copy_rate(device)}
+    peaks = {"flop_per_second": matmul_rate(device, torch.float32), "bytes_per_second": copy_rate(device)}
     emit({"what": "machine", **machine, **peaks})
     totals = {"pairs": 0, "seconds": 0.0, "opencv_seconds": 0.0}
     for video in arguments.videos:
@@ -51,7 +49,7 @@ def main() -> None:
         tvl1(frames[:2], device=device)  # compiles
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        seconds, ours = _timed(lambda frames=frames: tvl1(frames, device=device), device)
+        seconds, ours = timed(lambda frames=frames: tvl1(frames, device=device), device)
         iterations = _iterations(frames)
         pixels = height * width
         line = {
@@ -67,7 +65,7 @@ def main() -> None:
         if device.type == "cuda":
             line["peak_gpu_bytes_a_pair"] = torch.cuda.max_memory_allocated(device) / len(ours)
         if not arguments.skip_opencv:
-            opencv_seconds, theirs = _timed(lambda frames=frames: tvl1(frames, "opencv"), torch.device("cpu"))
+            opencv_seconds, theirs = timed(lambda frames=frames: tvl1(frames, "opencv"))
             ours = ours.cpu()
             apart = (flow_levels(ours, 20.0).int() - flow_levels(theirs, 20.0).int()).abs()
             line |= {
@@ -97,14 +95,6 @@ def _frames(video: Path, count: int, size: tuple[int, int]) -> np.ndarray:
     return np.stack(found)
 
 
-def _timed(work: Callable[[], torch.Tensor], device: torch.device) -> tuple[float, torch.Tensor]:
-    synchronize(device)
-    started = time.perf_counter()
-    result = work()
-    synchronize(device)
-    return time.perf_counter() - started, result
-
-
 def _iterations(frames: np.ndarray) -> float:
     """Iterations of all pairs, those of smaller scales counted by their share of the pixels."""
     counted = 0.0
@@ -127,17 +117,6 @@ def _iterations(frames: np.ndarray) -> float:
     finally:
         tvl1_cpu._iterate = original
     return counted
-
-
-def _copy_rate(device: torch.device) -> float:
-    """Bytes read and written a second by a large copy."""
-    source = torch.rand(2**26, device=device)
-    target = torch.empty_like(source)
-    best = float("inf")
-    for _ in range(5):
-        seconds, _ = _timed(lambda: target.copy_(source), device)
-        best = min(best, seconds)
-    return 2 * source.nbytes / best
 
 
 if __name__ == "__main__":

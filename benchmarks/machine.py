@@ -6,10 +6,15 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Result = TypeVar("Result")
+
+_CPU = torch.device("cpu")
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -33,14 +38,28 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> f
     """The best rate of a few square products, in FLOP/s: what the machine reaches, not what it is sold for."""
     first = torch.rand(size, size, device=device, dtype=dtype)
     second = torch.rand(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(10):
-        synchronize(device)
-        started = time.perf_counter()
-        first @ second
-        synchronize(device)
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
+    return 2 * size**3 / best_seconds(lambda: first @ second, 10, device)
+
+
+def copy_rate(device: torch.device) -> float:
+    """Bytes read and written a second by a large copy."""
+    source = torch.rand(2**26, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / best_seconds(lambda: target.copy_(source), 5, device)
+
+
+def timed(work: Callable[[], Result], device: torch.device = _CPU) -> tuple[float, Result]:
+    """Seconds that work took, the device's included, and its result."""
+    synchronize(device)
+    started = time.perf_counter()
+    result = work()
+    synchronize(device)
+    return time.perf_counter() - started, result
+
+
+def best_seconds(work: Callable[[], object], repeats: int = 5, device: torch.device = _CPU) -> float:
+    """Seconds of the quickest of a few runs."""
+    return min(timed(work, device)[0] for _ in range(repeats))
 
 
 def synchronize(device: torch.device) -> None:

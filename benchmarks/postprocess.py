@@ -9,19 +9,18 @@ straightforward loops: plain Python, a pair at a time, and NumPy, a kept detecti
 
 import argparse
 import math
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from machine import describe, emit
+from machine import best_seconds, describe, emit
 
 from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.data.annotations import Segment, VideoAnnotation
 from hrpro_pipeline.infer.detector import to_detections
 from hrpro_pipeline.infer.evaluation import evaluate
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms
-from hrpro_pipeline.models.proposals import candidate_proposals
+from hrpro_pipeline.models.candidates import cut_candidates
 
 SECONDS = 0.64
 CLASSES = tuple(f"class {number}" for number in range(20))
@@ -38,26 +37,14 @@ def main() -> None:
     videos = [_video(f"video {number}", rng) for number in range(arguments.videos)]
 
     settings = load_settings().detect
-    candidates = []
+    candidates: list[np.ndarray] = []
 
     def cut() -> None:
-        candidates.clear()
-        for _, fused, background in videos:
-            candidates.append(
-                candidate_proposals(
-                    fused,
-                    background,
-                    fused.max(axis=0),
-                    upsample_factor=settings.upsample,
-                    class_threshold=settings.class_threshold,
-                    class_grid=settings.class_grid,
-                    attention_grid=settings.attention_grid,
-                    outer_ratio=settings.outer_ratio,
-                    drop_runs_at_zero=settings.drop_runs_at_zero,
-                )
-            )
+        candidates[:] = [
+            cut_candidates(fused, background, fused.max(axis=0), settings) for _, fused, background in videos
+        ]
 
-    seconds = _best(cut)
+    seconds = best_seconds(cut)
     count = sum(map(len, candidates))
     emit({"what": "candidates", "videos": len(videos), "candidates": count, "seconds": seconds, **machine})
 
@@ -69,14 +56,14 @@ def main() -> None:
         kept[:] = [classwise_soft_nms(rows, settings.nms_sigma, settings.nms_added_seconds) for rows in scored]
 
     ours()  # compiles
-    line = {"what": "soft-NMS", "videos": len(videos), "detections": total, "seconds": _best(ours)}
+    line = {"what": "soft-NMS", "videos": len(videos), "detections": total, "seconds": best_seconds(ours)}
     for name, loop, repeats in (("numpy_loop", _numpy_loop, 3), ("python_loop", _python_loop, 1)):
         slow: list[np.ndarray] = []
 
         def run(loop: Callable[[np.ndarray, float, float], np.ndarray] = loop, slow: list[np.ndarray] = slow) -> None:
             slow[:] = [_by_class(loop, rows, settings.nms_sigma, settings.nms_added_seconds) for rows in scored]
 
-        line[f"{name}_seconds"] = _best(run, repeats)
+        line[f"{name}_seconds"] = best_seconds(run, repeats)
         line[f"times_faster_than_{name}"] = line[f"{name}_seconds"] / line["seconds"]
         difference = max(np.abs(one[:, 3] - other[:, 3]).max() for one, other in zip(kept, slow, strict=True))
         assert difference < 1e-9, difference
@@ -88,7 +75,7 @@ def main() -> None:
     truth = {annotation.video_id: annotation for annotation, *_ in videos}
     thresholds = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
     result = evaluate(found, truth, thresholds)  # compiles
-    seconds = _best(lambda: evaluate(found, truth, thresholds))
+    seconds = best_seconds(lambda: evaluate(found, truth, thresholds))
     emit(
         {
             "what": "evaluation",
@@ -159,16 +146,6 @@ def _python_loop(rows: np.ndarray, sigma: float, added: float) -> np.ndarray:
             union = (top[1] - top[0] + added) + (row[1] - row[0] + added) - shared
             row[3] *= math.exp(-((shared / union) ** 2) / sigma)
     return np.array(kept)
-
-
-def _best(work: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds of the quickest of a few runs."""
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 if __name__ == "__main__":

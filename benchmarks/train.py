@@ -5,7 +5,8 @@
 
 The published setting on a GPU is `--steps 1000 --epochs 20 --evaluate-every 50`. Each stage is timed as a user waits
 for it: reading the features, training, evaluations, checkpoints. `--beside1 COMMAND` and `--beside2 COMMAND` time a
-shell command after each stage on the same machine, and give the ratio: another program that does the same.
+command after each stage on the same machine, and give the ratio: another program that does the same. No shell reads it:
+write `sh -c "..."` where one is wanted.
 
 Needs what the `hrpro` package needs, and features (for instance made ones with THUMOS14's annotations, imported with
 `hrpro import features`).
@@ -14,6 +15,7 @@ Needs what the `hrpro` package needs, and features (for instance made ones with 
 import argparse
 import json
 import resource
+import shlex
 import subprocess
 import tempfile
 import time
@@ -49,7 +51,7 @@ def main() -> None:
             line["share_of_matmul_rate"] = line["flop_per_second"] / rates[precision]
             if command:
                 started = time.monotonic()
-                subprocess.run(command.replace("{seed}", str(seed)), shell=True, check=True, capture_output=True)  # noqa: S602
+                subprocess.run(shlex.split(command.replace("{seed}", str(seed))), check=True, capture_output=True)
                 line["beside_seconds"] = round(time.monotonic() - started, 2)
                 line["times_faster"] = line["beside_seconds"] / line["seconds"]
             emit({**line, "precision": precision, **machine})

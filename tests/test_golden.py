@@ -13,9 +13,9 @@ from hrpro_pipeline.data.annotations import in_subset, read_ambiguous, read_anno
 from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.infer.evaluation import evaluate
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous, soft_nms
+from hrpro_pipeline.models.candidates import cut_candidates
 from hrpro_pipeline.models.checkpoint import rename_instance, rename_snippet
 from hrpro_pipeline.models.instance import InstanceModel, pool_parts, roi_features
-from hrpro_pipeline.models.proposals import candidate_proposals
 from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
@@ -112,17 +112,8 @@ def golden_candidates(golden: Path) -> Iterator[tuple[dict, np.ndarray]]:
     settings = load_settings().detect
     for video in content["videos"]:
         scores = np.array(video["cas"], np.float32)
-        candidates = candidate_proposals(
-            scores[:, :-1],
-            scores[:, -1],
-            np.array(video["video_score"], np.float32),
-            upsample_factor=settings.upsample,
-            class_threshold=settings.class_threshold,
-            class_grid=settings.class_grid,
-            attention_grid=settings.attention_grid,
-            outer_ratio=settings.outer_ratio,
-            drop_runs_at_zero=settings.drop_runs_at_zero,
-        )
+        video_score = np.array(video["video_score"], np.float32)
+        candidates = cut_candidates(scores[:, :-1], scores[:, -1], video_score, settings)
         candidates[:, :2] *= SECONDS_PER_SNIPPET
         yield video, candidates
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpro_pipeline.configs.schema import Settings
+from hrpro_pipeline.configs.schema import DetectSettings, Settings
 from hrpro_pipeline.models.proposals import candidate_proposals
 from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 
@@ -38,10 +38,18 @@ def find_candidates(model: SnippetModel, features: Tensor, settings: Settings) -
         background.append(scores.background[kept])
     class_scores = torch.stack(whole).amax(dim=0).cpu().numpy()
     joined, joined_background = torch.cat(fused).cpu().numpy(), torch.cat(background).cpu().numpy()
-    proposals = candidate_proposals(
-        joined,
-        joined_background,
-        class_scores,
+    proposals = cut_candidates(joined, joined_background, class_scores, detect)
+    return Candidates(proposals, joined, joined_background)
+
+
+def cut_candidates(
+    fused: np.ndarray, background: np.ndarray, video_scores: np.ndarray, detect: DetectSettings
+) -> np.ndarray:
+    """`candidate_proposals` with the settings' thresholds: P [T, C], b [T], video scores [C] -> [M, 4]."""
+    return candidate_proposals(
+        fused,
+        background,
+        video_scores,
         upsample_factor=detect.upsample,
         class_threshold=detect.class_threshold,
         class_grid=detect.class_grid,
@@ -49,7 +57,6 @@ def find_candidates(model: SnippetModel, features: Tensor, settings: Settings) -
         outer_ratio=detect.outer_ratio,
         drop_runs_at_zero=detect.drop_runs_at_zero,
     )
-    return Candidates(proposals, joined, joined_background)
 
 
 def windows(length: int, size: int) -> Iterator[tuple[slice, slice]]:
