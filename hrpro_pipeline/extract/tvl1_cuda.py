@@ -62,6 +62,7 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
     inner = INNER_ITERATIONS // FUSED
     launches = OUTER_ITERATIONS * inner + 1  # the last one only mends what the one before has overshot
     pixels = (triton.cdiv(height * width, _BLOCK), batch)
+    limit, padded_tiles = EPSILON**2 * height * width, triton.next_power_of_2(tiles)
     first = first.contiguous()
     for _ in range(WARPS):
         _warp[pixels](images, first, state, coefficients, height, width, variant == "opencv", BLOCK=_BLOCK)
@@ -71,8 +72,8 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
         for launch in range(launches):
             smooths = variant == "opencv" and launch % inner == 0
             if smooths and launch < launches - 1:
-                _median[pixels](state, smoothed, changes[launch], height, width, tiles, _limit(height, width),
-                                FUSED=FUSED, TILES=triton.next_power_of_2(tiles), BLOCK=_BLOCK)  # fmt: skip
+                _median[pixels](state, smoothed, changes[launch], height, width, tiles, limit,
+                                FUSED=FUSED, TILES=padded_tiles, BLOCK=_BLOCK)  # fmt: skip
             _iterate[(tiles, batch)](
                 state,
                 state.stride(0),
@@ -83,7 +84,7 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
                 height,
                 width,
                 tiles,
-                _limit(height, width),
+                limit,
                 launch % 2,
                 int(launch == launches - 1),
                 int(smooths),
@@ -93,7 +94,7 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
                 THETA=THETA,
                 TINY=TINY_GRADIENT,
                 FUSED=FUSED,
-                TILES=triton.next_power_of_2(tiles),
+                TILES=padded_tiles,
                 HEIGHT=_TILE_HEIGHT,
                 WIDTH=_TILE_WIDTH,
                 num_warps=_WARPS,
@@ -105,10 +106,6 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
         odd = (done % 2 == 1)[:, None, None, None]
         state[0] = torch.where(odd, state[1], state[0])
     return state[0, :, :2].clone()
-
-
-def _limit(height: int, width: int) -> float:
-    return EPSILON**2 * height * width
 
 
 @triton.jit

@@ -131,8 +131,7 @@ class InstanceModel(nn.Module):
         self.completeness = _head(feature_dim)
 
     def forward(self, parts: Parts, proposals: Tensor) -> InstanceScores:
-        start, centre, end = parts
-        offsets = torch.cat([self.start_offset(start), self.end_offset(end)], dim=1).float()
+        offsets = torch.cat([self.start_offset(parts.start), self.end_offset(parts.end)], dim=1).float()
         # Offsets are in proposal lengths and are added; the paper's Eq. 12 subtracts.
         lengths = proposals[:, 1:] - proposals[:, :1]
         return InstanceScores(self.score(parts), proposals + offsets * lengths)
