@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hrpro_pipeline import launch
 from hrpro_pipeline.api import SeedScores, train_detector
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
-from hrpro_pipeline.train import parallel
 
 _NO_CONTRAST = "snippet.contrastive_weight=0"
 _NO_BLOCK = "snippet.attention_layers=0"
@@ -68,7 +68,7 @@ def run_ablation(
     Yields:
         Lines of the table, each when its runs are done.
     """
-    if parallel.launched_processes() > 1:
+    if launch.num_processes() > 1:
         raise UsageError("ablate does not go with torchrun; run it on one GPU")
     table = ["| | average mAP | deviation | seeds | paper |", "|---|---|---|---|---|"]
     yield from table

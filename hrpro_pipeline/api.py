@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hrpro_pipeline import launch
 from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.configs.schema import EvaluateSettings, ExtractSettings, Settings
 from hrpro_pipeline.data.annotations import (
@@ -30,7 +31,6 @@ from hrpro_pipeline.infer.evaluator import evaluator, point_measure, segment_mea
 from hrpro_pipeline.infer.report import write_report
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
-from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.trainer import Selection, train
 
 PathLike = str | Path
@@ -192,7 +192,7 @@ def train_seeds(
     """
     if options.get("evaluate_on") is None and options.get("validate_on") is None:
         raise UsageError("--seeds reports a mean score: it needs --evaluate-on or --validate-on")
-    if parallel.launched_processes() > 1:
+    if launch.num_processes() > 1:
         raise UsageError("--seeds does not go with torchrun; start it once for each --seed")
     runs = [train_detector(features, points, Path(out) / f"seed_{seed}", seed=seed, **options) for seed in seeds]
     scores = SeedScores.of(seeds, runs)
@@ -308,6 +308,6 @@ def _features_of(
         video_id: StoredFeatures(paths[video_id], tuple(data.widths), header.num_snippets)
         for video_id, header in there.items()
     }
-    if isinstance(data.videos[0].features, StoredFeatures) or parallel.launched_rank() > 0:
+    if isinstance(data.videos[0].features, StoredFeatures) or launch.rank() > 0:
         return stored
     return {video_id: np.asarray(features) for video_id, features in stored.items()}

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hrpro_pipeline import __version__
+from hrpro_pipeline import __version__, launch
 from hrpro_pipeline.errors import HrproError, UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def main(debug: bool) -> None:
       hrpro train features/ --points points.csv --out runs/first
       hrpro detect runs/first new_videos/ --out detections/
     """
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    level = logging.WARNING if launch.rank() > 0 else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
 
 
@@ -205,7 +204,7 @@ def train(
         click.echo(f"{out}: seeds {', '.join(map(str, seeds))}; {_checkpoint(scores.checkpoint)}")
         return
     model = api.train_detector(features, points, out, seed=seed, **options)
-    if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started, the first one speaks
+    if launch.rank() > 0:  # of the processes that torchrun started, the first one speaks
         return
     stages = "both stages" if model.instance is not None else "stage 1 alone"
     chosen = _checkpoint(model.notes["checkpoint"])

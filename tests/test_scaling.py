@@ -21,6 +21,10 @@ from hrpro_pipeline.infer.folder import detect_folder
 from hrpro_pipeline.models.checkpoint import load_model
 
 DIM = 32
+TORCHRUN = [
+    *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+    *("-m", "hrpro_pipeline"),
+]
 CLASSES = ("jump", "run", "sit")
 QUICK = ("snippet.steps=6", "snippet.evaluate_every=2", "snippet.batch_size=3", "instance.epochs=2")
 # The learning rates are high, so that a wrong gradient shows in the losses of a few steps.
@@ -115,10 +119,9 @@ def test_two_processes_train_as_one(stored: Path, plain: dict, tmp_path: Path) -
     """`torchrun` with gloo: same steps, split batches, one that does not divide among them."""
     out = tmp_path / "run"
     overrides = [word for override in (*QUICK, *STILL) for word in ("--set", override)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = ["train", stored / "features", "--points", stored / "points.csv", "--out", out, "--device", "cpu"]
     done = subprocess.run(
-        [*command, "-m", "hrpro_pipeline", *map(str, arguments), *overrides],
+        [*TORCHRUN, *map(str, arguments), *overrides],
         capture_output=True,
         text=True,
         timeout=300,
@@ -128,9 +131,7 @@ def test_two_processes_train_as_one(stored: Path, plain: dict, tmp_path: Path) -
     # Stage 2 starts from candidates, which a rounding error can add or take away.
     np.testing.assert_allclose(losses(out)[:6], plain["losses"][:6], rtol=2e-3)
     assert done.stdout.count("both stages, 3 classes, the last checkpoint") == 1
-    again = subprocess.run(
-        [*command, "-m", "hrpro_pipeline", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    again = subprocess.run([*TORCHRUN, *map(str, arguments)], capture_output=True, text=True, check=False)
     assert "error: " in again.stderr
     assert "already holds a run" in again.stderr
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -143,10 +144,9 @@ def test_two_processes_train_stage_2_as_one(stored: Path, tmp_path: Path) -> Non
     more = ("snippet.steps=0", "instance.epochs=4", "instance.batch_size=5")
     alone = run(stored, tmp_path / "alone", *more)
     overrides = [word for override in (*QUICK, *STILL, *more) for word in ("--set", override)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = ["train", stored / "features", "--points", stored / "points.csv", "--out", tmp_path / "run"]
     subprocess.run(
-        [*command, "-m", "hrpro_pipeline", *map(str, arguments), "--device", "cpu", *overrides],
+        [*TORCHRUN, *map(str, arguments), "--device", "cpu", *overrides],
         capture_output=True,
         timeout=300,
         check=True,
@@ -166,12 +166,9 @@ def test_bf16_is_close_to_float32(stored: Path, plain: dict, tmp_path: Path) -> 
 
 
 def test_seeds_and_torchrun_do_not_go_together(stored: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     arguments = ["train", stored / "features", "--points", stored / "points.csv", "--out", tmp_path / "run"]
     more = ["--validate-on", "0.3", "--seeds", "0,1", "--device", "cpu"]
-    done = subprocess.run(
-        [*command, "-m", "hrpro_pipeline", *map(str, [*arguments, *more])], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*TORCHRUN, *map(str, [*arguments, *more])], capture_output=True, text=True, check=False)
     assert "--seeds does not go with torchrun" in done.stderr
     assert not (tmp_path / "run").exists()
 

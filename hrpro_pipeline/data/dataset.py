@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hrpro_pipeline import launch
 from hrpro_pipeline.data.annotations import Point, VideoAnnotation, class_names
 from hrpro_pipeline.data.features import (
     STREAMS,
@@ -148,7 +149,7 @@ def load_training_set(
         except ProblemsError as error:
             problems += [f"{problem}; extract all the same way" for problem in error.problems]
     if on_disk is None:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / launch.num_local_processes()
         on_disk = sum(_joined_bytes(header, streams) for header in headers.values()) > memory / 2
     videos = []
     for video_id, header in headers.items():

@@ -1,7 +1,6 @@
 """Data-parallel training under `torchrun`: the few collectives that both stages need. Without it, one process."""
 
 import datetime
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hrpro_pipeline import launch
 from hrpro_pipeline.errors import UsageError
 
 
@@ -20,13 +20,13 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
     Raises:
         UsageError: `cuda:N` for several processes, each of which takes the GPU of its own number.
     """
-    if launched_processes() == 1:
+    if launch.num_processes() == 1:
         yield device
         return
     if device.type == "cuda":
         if device.index is not None:
             raise UsageError(f"device {device}: under torchrun each process has a GPU of its own; use --device cuda")
-        own, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        own, there = launch.local_rank(), torch.cuda.device_count()
         if own >= there:
             raise UsageError(f"torchrun started more processes than the {there} GPUs here; lower --nproc-per-node")
         device = torch.device("cuda", own)
@@ -37,16 +37,6 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         yield device
     finally:
         dist.destroy_process_group()
-
-
-def launched_processes() -> int:
-    """How many processes `torchrun` started; 1 without it."""
-    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
-
-
-def launched_rank() -> int:
-    """Number of this process among those that `torchrun` started; 0 without it."""
-    return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else 0
 
 
 def rank() -> int:

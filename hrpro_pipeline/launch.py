@@ -1,0 +1,28 @@
+"""Whether `torchrun` started this process, and which of its processes this one is. Nothing heavy: torch stays out."""
+
+import os
+
+
+def num_processes() -> int:
+    """How many processes `torchrun` started, on all machines; 1 without it."""
+    return _said("WORLD_SIZE", 1)
+
+
+def num_local_processes() -> int:
+    """How many of them run on this machine; 1 without it."""
+    return _said("LOCAL_WORLD_SIZE", 1)
+
+
+def rank() -> int:
+    """Number of this process among all; 0 without it."""
+    return _said("RANK", 0)
+
+
+def local_rank() -> int:
+    """Number of this process among those on this machine; 0 without it."""
+    return _said("LOCAL_RANK", 0)
+
+
+def _said(name: str, otherwise: int) -> int:
+    # Other launchers set the same names for their own ends: only torchrun's are followed.
+    return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else otherwise
