@@ -17,12 +17,13 @@ from hrpro_pipeline.data.features import VideoFeatures, list_features, read_feat
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import extractor
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
+from hrpro_pipeline.extract.decoders import decode
 from hrpro_pipeline.extract.extractor import extract_video
 from hrpro_pipeline.extract.flow import quantise_flow, tvl1
 from hrpro_pipeline.extract.i3d import random_i3d
 from hrpro_pipeline.extract.job import extract_each, extract_folder
 from hrpro_pipeline.extract.preprocess import centre_crop, gray, resize_frame, resized_size, windows
-from hrpro_pipeline.extract.video import decode, probe, resample
+from hrpro_pipeline.extract.video import probe, resample
 
 CPU = torch.device("cpu")
 SMALL = ExtractSettings(precision="float32", resize=40, crop=32)

@@ -13,9 +13,10 @@ from make_videos import moving_square
 
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import tvl1_cpu
+from hrpro_pipeline.extract.decoders import decode
 from hrpro_pipeline.extract.flow import flow_levels, quantise_flow, resolve_backend, tvl1
 from hrpro_pipeline.extract.tvl1 import Variant, _median, tvl1_pairs
-from hrpro_pipeline.extract.video import SUFFIXES, decode
+from hrpro_pipeline.extract.video import SUFFIXES
 
 # Mean end-point error in pixels, and share of 8-bit levels within one step, that our flow must keep to.
 TOLERANCE = 0.02

@@ -8,8 +8,9 @@ import pytest
 from make_videos import moving_square, write_video
 
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract import video
-from hrpro_pipeline.extract.video import clock_indices, decode, find_videos, num_clock_frames, probe, resample
+from hrpro_pipeline.extract import decoders
+from hrpro_pipeline.extract.decoders import decode
+from hrpro_pipeline.extract.video import clock_indices, find_videos, num_clock_frames, probe, resample
 
 CLOCK_FRAMES = {
     "arm_wrestling.mp4": 250,
@@ -131,12 +132,12 @@ def test_missing_frames_keep_the_others_in_place(tmp_path: Path) -> None:
 
     times = info.timestamps + info.start_seconds
     gap = [Frame(times[i]) for i in range(40) if i not in (10, 11)]
-    found = [index for index, _ in video._with_indices(gap, info)]  # type: ignore[arg-type]
+    found = [index for index, _ in decoders._with_indices(gap, info)]  # type: ignore[arg-type]
     assert found[:3] == [0, 1, 2]
     assert found[-20:] == list(range(20, 40))
     swapped = list(range(40))
     swapped[7], swapped[8] = 8, 7  # labels of neighbours exchanged, as in AVI files with B-frames
-    found = [index for index, _ in video._with_indices([Frame(times[i]) for i in swapped], info)]  # type: ignore[arg-type]
+    found = [index for index, _ in decoders._with_indices([Frame(times[i]) for i in swapped], info)]  # type: ignore[arg-type]
     assert found == list(range(40))
     # On the clock, the frame before a gap stays.
     left = [(float(info.timestamps[i]), np.full(1, i)) for i in range(40) if i not in (10, 11)]
@@ -154,15 +155,15 @@ def test_decord_that_fails_on_the_way_is_continued_by_pyav(tmp_path: Path, monke
     pytest.importorskip("decord", reason="decord has no wheel for this machine")
     path = write_video(tmp_path / "a.mp4", moving_square(40))
     expected = list(decode(path, "pyav"))
-    monkeypatch.setattr(video, "_DECORD_CHUNK_FRAMES", 8)
-    read = video._read_batch
+    monkeypatch.setattr(decoders, "_DECORD_CHUNK_FRAMES", 8)
+    read = decoders._read_batch
 
     def failing(reader: object, wanted: range) -> np.ndarray:
         if wanted.start >= 16:
             raise RuntimeError("made to fail")
         return read(reader, wanted)
 
-    monkeypatch.setattr(video, "_read_batch", failing)
+    monkeypatch.setattr(decoders, "_read_batch", failing)
     decoding = decode(path)
     assert decoding.decoder == "decord"
     found = list(decoding)
@@ -176,8 +177,8 @@ def test_decord_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.Mo
     pytest.importorskip("decord", reason="decord has no wheel for this machine")
     path = write_video(tmp_path / "a.mp4", moving_square(5))
     decoding = decode(path)
-    monkeypatch.setattr(video, "_DECORD_SECONDS", 0.2)
-    monkeypatch.setattr(video, "_read_batch", lambda reader, wanted: video.threading.Event().wait(20))
+    monkeypatch.setattr(decoders, "_DECORD_SECONDS", 0.2)
+    monkeypatch.setattr(decoders, "_read_batch", lambda reader, wanted: decoders.threading.Event().wait(20))
     assert len(list(decoding)) == 5
     assert decoding.fallback_reason == "decord failed after 0 frames: decord did not answer within 0.2 s"
 

@@ -18,9 +18,10 @@ from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
 from hrpro_pipeline.data.files import safe_id, sha256
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.extract.backbones import Backbone
+from hrpro_pipeline.extract.decoders import Decoding, decode
 from hrpro_pipeline.extract.flow import flow_levels, tvl1
 from hrpro_pipeline.extract.preprocess import centre_crop, clips, gray, resize_frame, resized_size, windows
-from hrpro_pipeline.extract.video import Decoding, VideoInfo, decode, num_clock_frames, resample
+from hrpro_pipeline.extract.video import VideoInfo, num_clock_frames, resample
 
 Item = TypeVar("Item")
 

@@ -13,9 +13,10 @@ from hrpro_pipeline.data.features import VideoFeatures, feature_path, read_heade
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
+from hrpro_pipeline.extract.decoders import DECODERS
 from hrpro_pipeline.extract.extractor import extract_video, stored_settings
 from hrpro_pipeline.extract.flow import resolve_backend
-from hrpro_pipeline.extract.video import DECODERS, find_videos
+from hrpro_pipeline.extract.video import find_videos
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.progress import progress_bar
 
