@@ -76,7 +76,11 @@ def extract_features(
     flow: str = "auto",
     decoder: str = "auto",
     device: str = "auto",
+    engine: str = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
     overwrite: bool = False,
+    keep_partial: bool = False,
 ) -> ExtractionSummary:
     """Extract two-stream features of videos, and of the videos in folders, into a FEATURES folder.
 
@@ -84,18 +88,26 @@ def extract_features(
     itself: it is listed in the summary.
 
     Args:
+        paths, out: paths, or URLs such as s3://bucket/folder.
         overrides: `section.key=value` settings over the preset.
         weights: `kinetics`, `random`, or a folder of weight files.
+        engine: `local`, or `ray` for a Ray cluster, running at `ray_address` or started on this machine.
+        workers: processes; one for each GPU by default.
+        keep_partial: keep what can be decoded of a damaged video, marked as partial.
     """
     return extract_folder(
-        [Path(path) for path in paths],
-        Path(out),
+        list(paths),
+        out,
         load_settings(preset, overrides).extract,
         weights=weights,
         flow=flow,
         decoder=decoder,
         device=device,
+        engine=engine,
+        workers=workers,
+        ray_address=ray_address,
         overwrite=overwrite,
+        keep_partial=keep_partial,
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from hrpro_pipeline import __version__, launch
 from hrpro_pipeline.errors import HrproError, UsageError
 
 if TYPE_CHECKING:
+    from hrpro_pipeline.extract.job import ExtractionSummary
     from hrpro_pipeline.infer.evaluation import Evaluation
 
 FolderOut = click.Path(file_okay=False, path_type=Path)
@@ -95,19 +96,36 @@ def _preset(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+_decoder = click.option(
+    "--decoder",
+    type=click.Choice(["auto", "decord", "pyav", "torchcodec"]),
+    default="auto",
+    show_default=True,
+    help="Decoder to try first; a file that it refuses goes to the next one.",
+)
 _device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 
 @main.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
-@click.option("--out", required=True, type=FolderOut, help="Folder for the features, one HDF5 file a video.")
+@click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
+@click.option("--out", required=True, type=str, help="Folder (or URL) for the features, one HDF5 file a video.")
 @_preset
 @click.option("--streams", metavar="rgb,flow", help="Streams to extract.  [default: those of the preset]")
 @click.option("--weights", default="kinetics", show_default=True, help="kinetics, random, or a folder of files.")
 @click.option("--flow", type=click.Choice(["auto", "torch", "opencv"]), default="auto", show_default=True)
-@click.option("--decoder", type=click.Choice(["auto", "decord", "pyav"]), default="auto", show_default=True)
-@_device
+@_decoder
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda (all visible GPUs) or cuda:N (that one)."
+)
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Worker processes.  [default: one for each GPU; on the CPU one; on Ray as many as fit]",
+)
+@click.option("--ray-address", metavar="ADDRESS", help="A running Ray cluster.  [default: one on this machine]")
 @click.option("--overwrite", is_flag=True, help="Extract again what is there already.")
+@click.option("--keep-partial", is_flag=True, help="Keep what can be decoded of a damaged video, marked as partial.")
 @click.option(
     "--on-error",
     type=click.Choice(["skip", "fail"]),
@@ -116,8 +134,8 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
     help="Exit code when videos failed: 0 (skip) or 1 (fail). The other videos go on in both cases.",
 )
 def extract(
-    paths: tuple[Path, ...],
-    out: Path,
+    paths: tuple[str, ...],
+    out: str,
     preset: str,
     overrides: tuple[str, ...],
     streams: str | None,
@@ -137,11 +155,11 @@ def extract(
     if streams is not None:
         overrides = (*overrides, f"extract.streams=[{streams}]")
     summary = extract_features(paths, out, preset=preset, overrides=overrides, **options)
+    for line in _extraction_lines(summary):
+        click.echo(line, err=True)
     click.echo(
         f"{len(summary.done)} extracted, {len(summary.skipped)} there already, {len(summary.failed)} failed: {out}"
     )
-    for failure in summary.failed:
-        click.echo(f"failed: {failure.video_id}: {failure.reason}", err=True)
     if summary.failed and on_error == "fail":
         sys.exit(1)
 
@@ -211,6 +229,18 @@ def train(
     click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, {chosen}")
 
 
+def _extraction_lines(summary: "ExtractionSummary") -> Iterator[str]:
+    """A table of what needs a look, and how fast it went."""
+    rows = [(each.video_id, "failed", each.reason) for each in summary.failed]
+    rows += [(video_id, "in part", reason) for video_id, reason in summary.partial.items()]
+    width = max((len(video_id) for video_id, _, _ in rows), default=0)
+    for video_id, status, reason in rows:
+        yield f"{video_id:<{width}}  {status:<7}  {reason}"
+    if summary.done:
+        hours, rate = summary.video_seconds / 3600, summary.video_seconds / summary.seconds
+        yield f"{hours:.2f} hours of video in {summary.seconds:.0f} s: {rate:.2f} times real time"
+
+
 def _checkpoint(chosen: str) -> str:
     return "the last checkpoint" if chosen == "last" else f"the checkpoint that was {chosen}"
 
@@ -269,7 +299,7 @@ def ablate(features: Path, points: Path, annotations: Path, out: Path, **options
 @click.option("--top", type=click.IntRange(min=1), help="Keep the best N detections of a video.")
 @click.option("--format", "style", type=click.Choice(["hrpro", "activitynet"]), default="hrpro", show_default=True)
 @click.option("--weights", default="auto", show_default=True, help="For raw videos: auto (as trained), or a folder.")
-@click.option("--decoder", type=click.Choice(["auto", "decord", "pyav"]), default="auto", show_default=True)
+@_decoder
 @click.option("--on-error", type=click.Choice(["skip", "fail"]), default="fail", show_default=True)
 @_device
 def detect(model: Path, paths: tuple[Path, ...], out: Path, on_error: str, **options: Any) -> None:

@@ -35,7 +35,13 @@ class ExtractSettings(Section):
     resize: Positive | tuple[Positive, Positive] = Field(
         256, description="short side in pixels (aspect kept), or [width, height]"
     )
-    crop: int = Field(224, ge=32, description="side of the centre crop in pixels")
+    crop: int = Field(224, ge=32, description="side of a crop in pixels")
+    crops: Literal["center", "five", "ten"] = Field(
+        "center", description="the centre; with the corners (five); and all of them mirrored (ten)"
+    )
+    crop_fusion: Literal["mean", "stacked"] = Field(
+        "mean", description="features of several crops: averaged, or side by side (D = crops x 1024)"
+    )
     streams: tuple[Literal["rgb", "flow"], ...] = Field(("rgb", "flow"), min_length=1, description="streams")
     backbone: Literal["i3d", "i3d_r50", "slow_r50", "x3d_m"] = Field(
         "i3d", description="RGB network: Inception-I3D, or one of pytorchvideo's (the flow network is I3D)"

@@ -6,7 +6,9 @@ that shaped the numbers), `weights` (digest by stream) and `record` (how it went
 """
 
 import json
-from collections.abc import Collection, Iterable
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 
 from hrpro_pipeline.data.files import is_safe_id, replacing
 from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.data.storage import Location, exists, is_url, joined, opened, upload
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 SCHEMA = "hrpro.features/1"
@@ -83,7 +86,33 @@ class StoredFeatures:
 
 def feature_path(folder: Path, video_id: str) -> Path:
     """Where a video's features are kept in a folder."""
-    return folder / f"{video_id}.h5"
+    return folder / feature_name(video_id)
+
+
+def feature_name(video_id: str) -> str:
+    """The name of a video's feature file."""
+    return f"{video_id}.h5"
+
+
+def store_features(folder: Location, features: VideoFeatures) -> None:
+    """Write one video's features into a folder, or a remote one; complete or not at all. Errors: `write_features`."""
+    header = features.header
+    with tempfile.TemporaryDirectory(prefix="hrpro-") if is_url(folder) else nullcontext(folder) as here:
+        path = feature_path(Path(here), header.video_id)
+        write_features(
+            path,
+            features.streams,
+            clock=header.clock,
+            video_id=header.video_id,
+            duration_seconds=header.duration_seconds,
+            num_frames=header.num_frames,
+            source=header.source,
+            settings=header.settings,
+            weights=header.weights,
+            record=header.record,
+        )
+        if is_url(folder):
+            upload(path, str(joined(folder, path.name)))
 
 
 def write_features(
@@ -124,7 +153,7 @@ def write_features(
             file.attrs[name] = json.dumps(value or {}, sort_keys=True)
 
 
-def read_header(path: Path) -> FeatureHeader:
+def read_header(path: Location) -> FeatureHeader:
     """Read a feature file's attributes and shapes. Raises HrproError naming the file and what is wrong."""
     with _open(path) as file:
         return _header(path, file)
@@ -189,16 +218,22 @@ def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]], streams: Collec
         raise ProblemsError(f"{first[0].parent}: features that were not made alike; extract all the same way", problems)
 
 
-def _open(path: Path) -> h5py.File:
-    if not path.is_file():
+@contextmanager
+def _open(path: Location) -> Iterator[h5py.File]:
+    if not exists(path):
         raise HrproError(f"{path}: no such feature file")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise HrproError(f"{path}: not a readable HDF5 file ({error}); delete it and extract the video again") from None
+    with opened(path) as stream:
+        try:
+            file = h5py.File(path if isinstance(path, Path) else stream, "r")
+        except OSError as error:
+            raise HrproError(
+                f"{path}: not a readable HDF5 file ({error}); delete it and extract the video again"
+            ) from None
+        with file:
+            yield file
 
 
-def _header(path: Path, file: h5py.File) -> FeatureHeader:
+def _header(path: Location, file: h5py.File) -> FeatureHeader:
     attributes = file.attrs
     required = ("schema", "video_id", "fps", "snippet_frames", "stride", "duration", "frames")
     if missing := [name for name in required if name not in attributes]:

@@ -95,6 +95,20 @@ def load_backbones(settings: ExtractSettings, source: str, device: torch.device)
     return found
 
 
+def weight_digests(settings: ExtractSettings, source: str) -> dict[str, str]:
+    """Digest of the weights of each stream, without building a network. Raises as `load_backbones`."""
+    problems: list[str] = []
+    found: dict[str, str] = {}
+    for stream in settings.streams:
+        try:
+            found[stream] = load_weights(source, stream, settings.backbone).digest
+        except HrproError as error:
+            problems.append(str(error))
+    if problems:
+        raise ProblemsError("weights of the feature networks", problems)
+    return found
+
+
 def _pytorchvideo(backbone: str, weights: Weights) -> tuple[PooledTrunk, int]:
     from pytorchvideo.models import hub  # slow to import
 

@@ -1,10 +1,15 @@
-"""One video to features, streaming: a few snippets are in memory at a time, never the whole video."""
+"""Videos to features, streaming: decode and resize, flow, networks, each running ahead of the next by a few chunks.
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+Memory does not grow with a video's length. Snippets of several videos share a batch; a batch is always filled up to
+the same size, so that features do not depend on what else was in it.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import av
 import cv2
@@ -15,84 +20,108 @@ from torch import Tensor
 from hrpro_pipeline import __version__
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
-from hrpro_pipeline.data.files import safe_id, sha256
+from hrpro_pipeline.data.files import safe_id
 from hrpro_pipeline.data.snippets import SnippetClock
-from hrpro_pipeline.extract.backbones import Backbone
-from hrpro_pipeline.extract.decoders import Decoding, decode
-from hrpro_pipeline.extract.flow import flow_levels, tvl1
-from hrpro_pipeline.extract.preprocess import centre_crop, clips, gray, resize_frame, resized_size, windows
-from hrpro_pipeline.extract.video import VideoInfo, num_clock_frames, resample
+from hrpro_pipeline.data.storage import describe_source, local_copy
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.ahead import Shared, ahead
+from hrpro_pipeline.extract.backbones import Backbone, load_backbones
+from hrpro_pipeline.extract.decoder_process import DecodeRecord, DecodeRequest, Decoded, DecoderProcess, VideoFacts
+from hrpro_pipeline.extract.decoders import DECODERS
+from hrpro_pipeline.extract.flow import cores, flow_levels, resolve_backend, tvl1
+from hrpro_pipeline.extract.frames import FrameChunk
+from hrpro_pipeline.extract.preprocess import Windows, clip, crop_views, gray
+from hrpro_pipeline.models.device import resolve_device
 
-Item = TypeVar("Item")
+log = logging.getLogger(__name__)
 
-# Frames whose flow is computed at once: enough pairs to fill a GPU, a few megabytes of frames.
-_CHUNK_FRAMES = 64
+# Clips that go through a network together.
+_BATCH = {"cpu": 2, "cuda": 16}
+# Chunks of frames that wait before flow, and of network inputs before the networks.
+_WAITING = 2
+# Videos that are decoded at once; a network on a GPU is faster than any one decoder.
+_MOST_LANES = 8
+
+OnFrames = Callable[[str, int, int], None]
+
+# What one frame of the clock gives each network: uint8 [crops, channels, side, side] by stream.
+Inputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """A frame of the clock, resized: its RGB crop [3, crop, crop] and gray image [H, W], where they are needed."""
+class Extractor:
+    """What all videos of a run have in common.
 
-    rgb: Tensor | None
-    gray: np.ndarray | None
-    repeated: bool  # shown for more than one tick, and not for the first time
-
-
-def extract_video(
-    path: Path,
-    settings: ExtractSettings,
-    backbones: dict[str, Backbone],
-    *,
-    flow_backend: str,
-    device: torch.device,
-    decoder: str = "auto",
-    video_id: str | None = None,
-    batch: int = 4,
-    chunk_frames: int = _CHUNK_FRAMES,
-    on_frame: Callable[[int, int], None] | None = None,
-) -> VideoFeatures:
-    """Features of one video, with the header that says how they were made.
-
-    Args:
+    Attributes:
         backbones: the network of each stream in the settings, on `device`.
         flow_backend: "torch" or "opencv"; not used without the flow stream.
-        batch: snippets that go through a network together.
-        chunk_frames: frames whose flow is computed together.
-        on_frame: called with the number of clock frames done and their total.
+        lanes: videos that are decoded at once.
+        batch: clips that go through a network together.
+        keep_partial: a video that cannot be decoded to its end gives the features of what could be.
+    """
+
+    settings: ExtractSettings
+    backbones: dict[str, Backbone]
+    flow_backend: str
+    device: torch.device
+    decoder: str = "auto"
+    lanes: int = 1
+    batch: int = 2
+    keep_partial: bool = False
+
+
+def load_extractor(
+    settings: ExtractSettings, weights: str, flow: str, decoder: str, device: str, keep_partial: bool = False
+) -> Extractor:
+    """Load the networks. Raises HrproError for weights, device, decoder or flow that cannot be had."""
+    where = resolve_device(device)
+    backend = resolve_backend(flow)
+    check_decoder(decoder)
+    return Extractor(
+        settings,
+        load_backbones(settings, weights, where),
+        backend,
+        where,
+        decoder,
+        lanes=1 if where.type == "cpu" else max(1, min(_MOST_LANES, cores() // max(1, torch.cuda.device_count()))),
+        batch=_BATCH.get(where.type, 2),
+        keep_partial=keep_partial,
+    )
+
+
+def check_decoder(decoder: str) -> None:
+    """Raise HrproError for a decoder that there is not."""
+    if decoder not in DECODERS:
+        raise HrproError(f"decoder {decoder!r}; expected one of {', '.join(DECODERS)}")
+
+
+def extract_videos(
+    videos: Iterable[tuple[str, str | Path]], extractor: Extractor, on_frames: OnFrames | None = None
+) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
+    """Features of each video with the header that says how they were made, or what is wrong with it, as they finish.
+
+    Args:
+        videos: id and path or URL; taken one by one, as there is room for them, from other threads.
+        on_frames: called with a video's id, the frames of its clock done, and their total.
 
     Returns:
         streams [T, D] in the settings' storage type, T = `clock.num_snippets(frames)`, the same for all streams.
-
-    Raises:
-        HrproError: the video cannot be read to its end.
     """
-    decoding = decode(path, decoder)
-    info = decoding.info
-    total = num_clock_frames(info, settings.fps)
-    shown = _reported(resample(decoding, info, settings.fps), total, on_frame)
-    inputs = _network_inputs(_prepared(shown, info, settings), settings, flow_backend, device, chunk_frames)
-    rows: dict[str, list[np.ndarray]] = {stream: [] for stream in settings.streams}
-    # Plain float32: by default convolutions on recent GPUs round to 10 bits of mantissa.
-    plain = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    with torch.inference_mode(), plain:
-        for group in _groups(windows(inputs, settings.snippet_frames, settings.stride), batch):
-            for stream in settings.streams:
-                levels = clips([[item[stream] for item in window] for window in group])  # [B, channels, t, H, W]
-                rows[stream].append(backbones[stream].features(levels.to(device)).cpu().numpy())
-    streams = {stream: np.concatenate(parts).astype(settings.dtype) for stream, parts in rows.items()}
-    header = FeatureHeader(
-        video_id=video_id or safe_id(path.stem),
-        num_snippets=len(next(iter(streams.values()))),
-        widths={stream: array.shape[1] for stream, array in streams.items()},
-        clock=SnippetClock(settings.fps, settings.snippet_frames, settings.stride),
-        duration_seconds=info.duration_seconds,
-        num_frames=total,
-        source=describe_source(path, info),
-        settings=stored_settings(settings, flow_backend),
-        weights={stream: backbones[stream].digest for stream in settings.streams},
-        record=_record(decoding, device, backbones),
-    )
-    return VideoFeatures(streams, header)
+    waiting = Shared(videos)
+    chunks = ahead([_decoded(waiting, extractor) for _ in range(extractor.lanes)], _WAITING)
+    inputs = ahead([_network_inputs(chunks, extractor)], _WAITING)
+    with closing(inputs):  # type: ignore[type-var]
+        yield from _through_networks(inputs, extractor, on_frames)
+
+
+def extract_video(
+    path: Path, extractor: Extractor, video_id: str | None = None, on_frames: OnFrames | None = None
+) -> VideoFeatures:
+    """Features of one video. Raises HrproError if it cannot be read to its end."""
+    ((_, features),) = extract_videos([(video_id or safe_id(path.stem), path)], extractor, on_frames)
+    if isinstance(features, HrproError):
+        raise features
+    return features
 
 
 def stored_settings(settings: ExtractSettings, flow_backend: str) -> dict[str, Any]:
@@ -103,21 +132,238 @@ def stored_settings(settings: ExtractSettings, flow_backend: str) -> dict[str, A
     return stored
 
 
-def describe_source(path: Path, info: VideoInfo) -> dict[str, Any]:
-    """Name, size, digest and average frame rate of a video file."""
-    return {"name": path.name, "size": path.stat().st_size, "sha256": sha256(path), "fps": round(info.fps, 6)}
+@dataclass(eq=False)
+class _Video:
+    """A video on its way through the stages. Each stage has fields that it alone writes."""
+
+    video_id: str
+    windows: Windows[Inputs]
+    # Decoding.
+    source: dict[str, Any] = field(default_factory=dict)
+    facts: VideoFacts | None = None
+    # Flow: the last frame waits for the next one.
+    last_gray: Tensor | None = None
+    last_image: Tensor | None = None
+    last_ticks: int = 0
+    last_flow: Tensor | None = None
+    failed: bool = False
+    # Networks.
+    record: DecodeRecord | None = None
+    rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    ticks: int = 0
+    in_batch: int = 0
 
 
-def _record(decoding: Decoding, device: torch.device, backbones: dict[str, Backbone]) -> dict[str, Any]:
-    return {
-        "decoder": decoding.decoder,
-        "decoder_fallback": decoding.fallback_reason,
-        "frames_decoded": decoding.num_decoded,
-        "frames_in_container": decoding.info.num_packets,
-        "codec": decoding.info.codec,
-        "rotation": decoding.info.rotation,
-        "device": str(device),
-        "precision": {stream: str(backbone.dtype).removeprefix("torch.") for stream, backbone in backbones.items()},
+_Decoded = tuple[_Video, Decoded | HrproError]
+# Inputs, and for how many frames of the clock; or the end of a video.
+_Prepared = tuple[_Video, list[tuple[Inputs, int]] | DecodeRecord | HrproError]
+
+
+def _decoded(videos: Iterable[tuple[str, str | Path]], extractor: Extractor) -> Iterator[_Decoded]:
+    """First stage: one video after another as chunks of frames."""
+    settings = extractor.settings
+    process = DecoderProcess()
+    with closing(process):
+        for video_id, source in videos:
+            video = _Video(video_id, Windows(settings.snippet_frames, settings.stride))
+            try:
+                with local_copy(source) as path:
+                    video.source = describe_source(source, path)
+                    request = DecodeRequest(
+                        path, extractor.decoder, settings.fps, settings.resize, keep_partial=extractor.keep_partial
+                    )
+                    with closing(process.decoded(request, str(extractor.device))) as items:  # type: ignore[type-var]
+                        for item in items:
+                            if video.failed:  # further down: nobody wants the rest
+                                break
+                            yield video, item
+            except (HrproError, OSError) as error:
+                yield video, error if isinstance(error, HrproError) else _unforeseen(video_id, error)
+
+
+def _network_inputs(items: Iterable[_Decoded], extractor: Extractor) -> Iterator[_Prepared]:
+    """Second stage: frames and flow as the networks take them."""
+    settings, device = extractor.settings, extractor.device
+    still = _flow_inputs(torch.zeros(1, 2, settings.crop, settings.crop, device=device), settings)[0]
+    for video, item in items:
+        if video.failed:
+            continue
+        try:
+            if isinstance(item, VideoFacts):
+                video.facts = item
+            elif isinstance(item, FrameChunk):
+                yield video, _of_chunk(video, item, still, extractor)
+            else:
+                if isinstance(item, DecodeRecord):
+                    yield video, _of_last_frame(video, still)
+                yield video, item
+        except (ValueError, RuntimeError, MemoryError, cv2.error, HrproError) as error:
+            # A video of an unforeseen kind, or one too large for the device: the others go on.
+            video.failed = True
+            yield video, _unforeseen(video.video_id, error)
+
+
+def _of_chunk(video: _Video, chunk: FrameChunk, still: Tensor, extractor: Extractor) -> list[tuple[Inputs, int]]:
+    settings = extractor.settings
+    frames = torch.as_tensor(chunk.frames).to(extractor.device)  # [n, H, W, 3]: each frame is uploaded here, once
+    images: Sequence[Tensor | None] = [None] * len(chunk.ticks)
+    if "rgb" in settings.streams:
+        views = crop_views(frames.permute(0, 3, 1, 2), settings.crop, settings.crops)
+        images = list(torch.stack(views, dim=1))  # n times [crops, 3, side, side]
+    if "flow" not in settings.streams:
+        return [(_inputs(image, None), ticks) for image, ticks in zip(images, chunk.ticks, strict=True)]
+    grays = gray(frames)
+    owners = list(zip(images, chunk.ticks, strict=True))
+    if video.last_gray is not None:
+        grays = torch.cat([video.last_gray[None], grays])
+        owners = [(video.last_image, video.last_ticks), *owners]
+    flows = tvl1(grays, extractor.flow_backend, extractor.device, settings.flow_variant).to(extractor.device)
+    found: list[tuple[Inputs, int]] = []
+    for (image, ticks), flow in zip(owners, _flow_inputs(flows, settings), strict=False):
+        # A frame that is shown again has not moved.
+        found += [(_inputs(image, still), ticks - 1), (_inputs(image, flow), 1)]
+        video.last_flow = flow
+    video.last_gray, (video.last_image, video.last_ticks) = grays[-1], owners[-1]
+    return found
+
+
+def _of_last_frame(video: _Video, still: Tensor) -> list[tuple[Inputs, int]]:
+    """N frames have N - 1 flows: the last flow is repeated. That of a video of one frame is 0."""
+    if video.last_gray is None:
+        return []
+    last_flow = still if video.last_ticks > 1 or video.last_flow is None else video.last_flow
+    return [(_inputs(video.last_image, still), video.last_ticks - 1), (_inputs(video.last_image, last_flow), 1)]
+
+
+def _flow_inputs(flow: Tensor, settings: ExtractSettings) -> Tensor:
+    """Flow in pixels [n, 2, H, W] -> uint8 levels [n, crops, 2, side, side]. Mirrored, motion to the right is left."""
+    views = crop_views(flow, settings.crop, settings.crops)
+    if settings.crops == "ten":
+        views[5:] = [torch.stack([-view[:, 0], view[:, 1]], dim=1) for view in views[5:]]
+    return flow_levels(torch.stack(views, dim=1), settings.flow_clamp, settings.flow_rounding)
+
+
+def _inputs(image: Tensor | None, flow: Tensor | None) -> Inputs:
+    return {name: value for name, value in (("rgb", image), ("flow", flow)) if value is not None}
+
+
+def _through_networks(
+    items: Iterable[_Prepared], extractor: Extractor, on_frames: OnFrames | None
+) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
+    """Third stage: windows of all videos to rows of features."""
+    crops = {"center": 1, "five": 5, "ten": 10}[extractor.settings.crops]
+    size = max(1, extractor.batch // crops)  # windows
+    batch: list[tuple[_Video, list[Inputs]]] = []
+
+    def add(video: _Video, window: list[Inputs]) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
+        batch.append((video, window))
+        video.in_batch += 1
+        if len(batch) == size:
+            yield from flush()
+
+    def flush() -> Iterator[tuple[str, VideoFeatures | HrproError]]:
+        full = batch.copy()
+        batch.clear()
+        yield from _of_batch(full, size * crops, extractor)
+
+    for video, item in items:
+        if video.failed and not isinstance(item, HrproError):
+            continue
+        if isinstance(item, list):
+            for inputs, ticks in item:
+                for _ in range(ticks):
+                    if window := video.windows.push(inputs):
+                        yield from add(video, window)
+                video.ticks += ticks
+            if on_frames is not None and video.facts is not None:
+                on_frames(video.video_id, video.ticks, video.facts.total_ticks)
+        elif isinstance(item, DecodeRecord):
+            if rest := video.windows.rest():
+                yield from add(video, rest)
+            video.record = item
+            if video.in_batch == 0 and not video.failed:
+                yield video.video_id, _finished(video, extractor)
+        else:
+            batch[:] = [(owner, window) for owner, window in batch if owner is not video]
+            yield video.video_id, item
+    if batch:
+        yield from flush()
+
+
+def _of_batch(
+    batch: Sequence[tuple[_Video, list[Inputs]]], clips: int, extractor: Extractor
+) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
+    """Rows for the windows of a batch, filled up to `clips` clips; then the videos that are finished with them."""
+    videos = list(dict.fromkeys(video for video, _ in batch))
+    try:
+        rows = {stream: _rows([window for _, window in batch], stream, clips, extractor) for stream in extractor.backbones}
+    except (ValueError, RuntimeError, MemoryError) as error:
+        for video in videos:
+            video.failed = True
+            yield video.video_id, _unforeseen(video.video_id, error)
+        return
+    for index, (video, _) in enumerate(batch):
+        video.in_batch -= 1
+        for stream, found in rows.items():
+            video.rows.setdefault(stream, []).append(found[index])
+    for video in videos:
+        if video.record is not None and video.in_batch == 0:
+            yield video.video_id, _finished(video, extractor)
+
+
+def _rows(windows: Sequence[list[Inputs]], stream: str, clips: int, extractor: Extractor) -> np.ndarray:
+    """Features of one stream, float32 [windows, D]; crops averaged, or one after the other."""
+    levels = torch.cat([clip([inputs[stream] for inputs in window]) for window in windows])  # [windows x crops, ...]
+    filled = torch.cat([levels, levels.new_zeros(clips - len(levels), *levels.shape[1:])])
+    # Plain float32: by default convolutions on recent GPUs round to 10 bits of mantissa.
+    plain = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), plain:
+        features = _that_fit(extractor.backbones[stream], filled)[: len(levels)]  # [windows x crops, D]
+        by_crop = features.view(len(windows), -1, features.shape[1])
+        fused = by_crop.mean(dim=1) if extractor.settings.crop_fusion == "mean" else by_crop.flatten(1)
+    return fused.cpu().numpy()
+
+
+def _that_fit(backbone: Backbone, levels: Tensor) -> Tensor:
+    """Features of clips [B, ...]; in halves where the device has no memory for all of them."""
+    try:
+        return backbone.features(levels)
+    except torch.OutOfMemoryError:
+        if len(levels) == 1:
+            raise
+    log.warning("out of GPU memory with %d clips: trying %d", len(levels), len(levels) // 2)
+    torch.cuda.empty_cache()
+    half = len(levels) // 2
+    return torch.cat([_that_fit(backbone, levels[:half]), _that_fit(backbone, levels[half:])])
+
+
+def _finished(video: _Video, extractor: Extractor) -> VideoFeatures:
+    settings, record, facts = extractor.settings, video.record, video.facts
+    assert record is not None
+    assert facts is not None
+    streams = {stream: np.stack(rows).astype(settings.dtype) for stream, rows in video.rows.items()}
+    header = FeatureHeader(
+        video_id=video.video_id,
+        num_snippets=len(next(iter(streams.values()))),
+        widths={stream: array.shape[1] for stream, array in streams.items()},
+        clock=SnippetClock(settings.fps, settings.snippet_frames, settings.stride),
+        duration_seconds=record.seconds,
+        num_frames=record.ticks,
+        source=video.source | {"fps": round(facts.fps, 6)},
+        settings=stored_settings(settings, extractor.flow_backend),
+        weights={stream: extractor.backbones[stream].digest for stream in settings.streams},
+        record=_record(record, extractor),
+    )
+    return VideoFeatures(streams, header)
+
+
+def _record(record: DecodeRecord, extractor: Extractor) -> dict[str, Any]:
+    facts = asdict(record)
+    return {name: facts[name] for name in facts if name not in ("ticks", "seconds")} | {
+        "device": str(extractor.device),
+        "precision": {
+            stream: str(backbone.dtype).removeprefix("torch.") for stream, backbone in extractor.backbones.items()
+        },
         "versions": {
             "hrpro": __version__,
             "torch": torch.__version__,
@@ -127,75 +373,7 @@ def _record(decoding: Decoding, device: torch.device, backbones: dict[str, Backb
     }
 
 
-def _reported(
-    frames: Iterable[np.ndarray], total: int, on_frame: Callable[[int, int], None] | None
-) -> Iterator[np.ndarray]:
-    for count, frame in enumerate(frames, 1):
-        yield frame
-        if on_frame is not None:
-            on_frame(count, total)
-
-
-def _prepared(frames: Iterable[np.ndarray], info: VideoInfo, settings: ExtractSettings) -> Iterator[_Frame]:
-    """Resizes each frame once, however often the clock shows it."""
-    source: np.ndarray | None = None
-    size: tuple[int, int] | None = None
-    for frame in frames:
-        repeated = frame is source
-        if not repeated:
-            source = frame
-            # The first frame's size holds for all: a stream may change its size on the way.
-            size = size or resized_size(frame.shape[1], frame.shape[0], settings.resize)
-            resized = resize_frame(frame, size)
-            rgb = centre_crop(torch.from_numpy(resized).permute(2, 0, 1), settings.crop).contiguous()
-            current = rgb if "rgb" in settings.streams else None, gray(resized) if "flow" in settings.streams else None
-        yield _Frame(*current, repeated=repeated)
-
-
-def _network_inputs(
-    frames: Iterable[_Frame], settings: ExtractSettings, flow_backend: str, device: torch.device, chunk_frames: int
-) -> Iterator[dict[str, Tensor]]:
-    """For each frame the uint8 input of each stream: rgb [3, crop, crop], flow to the next frame [2, crop, crop]."""
-    if "flow" not in settings.streams:
-        for frame in frames:
-            yield _inputs(frame, None)
-        return
-    last_flow = _levels(torch.zeros(2, settings.crop, settings.crop), settings)  # of a video of a single frame
-    held: list[_Frame] = []  # one frame stays: its flow needs the next chunk
-    for chunk in _groups(frames, chunk_frames):
-        held += chunk
-        flows = _chunk_flow(held, settings, flow_backend, device)
-        for frame, flow in zip(held, flows, strict=False):
-            yield _inputs(frame, flow)
-            last_flow = flow
-        held = held[-1:]
-    for frame in held:  # N frames have N - 1 flows: the last flow is repeated
-        yield _inputs(frame, last_flow)
-
-
-def _inputs(frame: _Frame, flow: Tensor | None) -> dict[str, Tensor]:
-    return {name: value for name, value in (("rgb", frame.rgb), ("flow", flow)) if value is not None}
-
-
-def _chunk_flow(
-    frames: list[_Frame], settings: ExtractSettings, flow_backend: str, device: torch.device
-) -> Iterator[Tensor]:
-    """uint8 flow levels between neighbours, cropped: one fewer than frames. A repeated frame has not moved."""
-    distinct = [
-        frame.gray for i, frame in enumerate(frames) if frame.gray is not None and (i == 0 or not frame.repeated)
-    ]
-    flow = tvl1(np.stack(distinct), flow_backend, device, settings.flow_variant)
-    levels = iter(_levels(centre_crop(flow, settings.crop), settings).cpu())
-    still = _levels(torch.zeros(2, settings.crop, settings.crop), settings)
-    for frame in frames[1:]:
-        yield still if frame.repeated else next(levels)
-
-
-def _levels(flow: Tensor, settings: ExtractSettings) -> Tensor:
-    return flow_levels(flow, settings.flow_clamp, settings.flow_rounding)
-
-
-def _groups(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    iterator = iter(items)
-    while group := list(islice(iterator, size)):
-        yield group
+def _unforeseen(name: str, error: BaseException) -> HrproError:
+    if isinstance(error, HrproError):
+        return error
+    return HrproError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")

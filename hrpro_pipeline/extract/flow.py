@@ -1,12 +1,11 @@
 """TV-L1 flow of gray frames, by our kernels or by OpenCV, and its quantisation to 8 bit."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ from hrpro_pipeline.extract.tvl1 import MIN_SIDE, Variant
 # Pairs that iterate together on a device: enough to fill a GPU with frames of a few hundred pixels a side.
 _PAIRS_AT_ONCE = 64
 
+Result = TypeVar("Result")
 Rounding = Literal["rounded", "floored"]
 
 
@@ -91,7 +91,7 @@ def _torch_flow(frames: Tensor, device: torch.device, variant: Variant) -> Tenso
     with torch.no_grad():
         for start in range(0, len(frames) - 1, _PAIRS_AT_ONCE):
             stop = min(start + _PAIRS_AT_ONCE, len(frames) - 1)
-            flows.append(kernel.tvl1_pairs(frames[start:stop], frames[start + 1 : stop + 1], variant))
+            flows.append(kernel.tvl1_frames(frames[start : stop + 1], variant))
     return torch.cat(flows)
 
 
@@ -103,10 +103,12 @@ def _device_kernel(device: torch.device) -> ModuleType:
 
 
 def _cpu_flow(frames: np.ndarray, variant: Variant) -> np.ndarray:
-    from hrpro_pipeline.extract.tvl1_cpu import tvl1_pair
+    from hrpro_pipeline.extract.tvl1_cpu import pyramid, tvl1_pyramids
+
+    pyramids = _in_threads(lambda i: pyramid(frames[i], variant), len(frames))
 
     def pair(i: int) -> np.ndarray:
-        return tvl1_pair(frames[i], frames[i + 1], variant)
+        return tvl1_pyramids(pyramids[i], pyramids[i + 1], variant)
 
     return np.stack(_in_threads(pair, len(frames) - 1))
 
@@ -123,20 +125,15 @@ def _opencv_flow(frames: Tensor, device: torch.device, variant: Variant) -> Tens
     return torch.from_numpy(flows.transpose(0, 3, 1, 2).astype(np.float32))
 
 
-def _in_threads(pair: Callable[[int], np.ndarray], count: int) -> list[np.ndarray]:
-    """`pair` of 0 to count - 1: pairs in parallel, and not the rows of each, which would mostly wait."""
+def _in_threads(work: Callable[[int], Result], count: int) -> list[Result]:
+    """`work` of 0 to count - 1: images in parallel, and not the rows of each, which would mostly wait."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with ThreadPoolExecutor(_cores()) as pool:
-            return list(pool.map(pair, range(count)))
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return list(pool.map(work, range(count)))
     finally:
         cv2.setNumThreads(threads)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _BACKENDS: dict[str, Callable[[Tensor, torch.device, Variant], Tensor]] = {"torch": _torch_flow, "opencv": _opencv_flow}

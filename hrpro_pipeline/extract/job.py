@@ -1,194 +1,248 @@
-"""Many videos into a FEATURES folder: what is complete stays, what fails costs only itself."""
+"""Many videos into a FEATURES folder: what is complete stays, what fails costs only itself, runs share the work."""
 
-import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import cv2
 import torch
+from filelock import BaseFileLock
 
 from hrpro_pipeline.configs.schema import ExtractSettings
-from hrpro_pipeline.data.features import VideoFeatures, feature_path, read_header, write_features
+from hrpro_pipeline.data.failures import Failure, update_failures
+from hrpro_pipeline.data.features import feature_name, read_header
 from hrpro_pipeline.data.files import sha256
-from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.backbones import Backbone, load_backbones
-from hrpro_pipeline.extract.decoders import DECODERS
-from hrpro_pipeline.extract.extractor import extract_video, stored_settings
+from hrpro_pipeline.data.leases import give_back, take_lease
+from hrpro_pipeline.data.storage import Location, is_url, joined, local_copy, version
+from hrpro_pipeline.errors import HrproError, UsageError
+from hrpro_pipeline.extract.backbones import weight_digests
+from hrpro_pipeline.extract.engines import Engine, in_processes, in_this_process
+from hrpro_pipeline.extract.extractor import check_decoder, stored_settings
 from hrpro_pipeline.extract.flow import resolve_backend
+from hrpro_pipeline.extract.ray_engine import on_ray
 from hrpro_pipeline.extract.video import find_videos
+from hrpro_pipeline.extract.worker import Extraction, Job, Outcome
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.progress import progress_bar
 
-# Snippets that go through a network together.
-_BATCH = {"cpu": 2, "cuda": 16}
+ENGINES = ("local", "ray")
+
+# Between looks at videos that another run is at.
+_LEASE_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A video that could not be extracted, and why in one line."""
-
-    video_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
+@dataclass
 class ExtractionSummary:
-    """Ids of the videos extracted now and of those that were complete already; the failed ones with the reason."""
+    """What became of the videos.
 
-    done: list[str]
-    skipped: list[str]
-    failed: list[Failure]
+    Attributes:
+        done: ids of those extracted now.
+        skipped: ids of those that were complete already, or that another run has extracted meanwhile.
+        failed: the others.
+        partial: of those extracted now, why features end before the video does.
+        video_seconds: of video extracted now.
+        seconds: that it took.
+    """
 
-
-@dataclass(frozen=True)
-class _Plan:
-    """What all videos of a job have in common."""
-
-    settings: ExtractSettings
-    backbones: dict[str, Backbone]
-    flow_backend: str
-    decoder: str
-    device: torch.device
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    partial: dict[str, str] = field(default_factory=dict)
+    video_seconds: float = 0.0
+    seconds: float = 0.0
 
 
 def extract_folder(
-    paths: Sequence[Path],
-    out: Path,
+    paths: Sequence[Location],
+    out: Location,
     settings: ExtractSettings,
     *,
     weights: str = "kinetics",
     flow: str = "auto",
     decoder: str = "auto",
     device: str = "auto",
+    engine: str = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
     overwrite: bool = False,
+    keep_partial: bool = False,
     on_video: Callable[[str, str], None] | None = None,
 ) -> ExtractionSummary:
     """Extract videos, and the videos in folders, into `out`, one file each.
 
-    A video is skipped if its file was made from the same video with the same settings and weights.
+    A video is skipped if its file was made from the same video with the same settings and weights. Another run on the
+    same folder does other videos meanwhile. `failures.jsonl` in the folder lists the videos that failed.
 
     Args:
+        paths, out: on this machine, or fsspec URLs (a remote folder is not shared by leases).
         weights: "kinetics", "random" or a folder of weight files.
         flow: "auto", "torch" or "opencv".
+        engine: "local" or "ray".
+        workers: processes; by default one for each GPU, or this process alone on the CPU; for Ray, as many as fit.
+        ray_address: of a running cluster.
         overwrite: extract all of them again.
+        keep_partial: keep the features of videos that can be decoded in part, marked so.
         on_video: called with each video id and "done", "skipped" or "failed".
 
     Raises:
-        HrproError: what concerns all videos: paths, weights, device. A failing video is in the summary instead.
+        HrproError: what concerns all videos: paths, weights, device, a full disk. A failing video is in the summary.
     """
-    videos = find_videos(paths)
-    plan = _plan(settings, weights, flow, decoder, device)
-    summary = ExtractionSummary([], [], [])
+    started = time.monotonic()
+    if not is_url(out):
+        out = Path(out)
+    if engine not in ENGINES:
+        raise UsageError(f"engine {engine!r}; expected {' or '.join(ENGINES)}")
+    check_decoder(decoder)
+    settings_stored = stored_settings(settings, resolve_backend(flow))
+    wanted = _Wanted(settings_stored, weight_digests(settings, weights), keep_partial)
+    extraction = Extraction(settings, str(out), weights, flow, decoder, device, keep_partial)
+    run = _engine(extraction, engine, workers, ray_address)
+    remaining: dict[str, Location] = dict(find_videos(paths))
+    _check_writable(out)
+    summary = ExtractionSummary()
     with progress_bar() as bar:
-        task = bar.add_task("videos", total=len(videos), note="")
-        frames = bar.add_task("frames", total=None, note="")
+        overall = bar.add_task("videos", total=len(remaining), note="")
+        current: dict[str, Any] = {}
 
-        def on_frame(count: int, total: int) -> None:
-            bar.update(frames, completed=count, total=total)
+        def on_frames(video_id: str, count: int, total: int) -> None:
+            if video_id not in current:
+                current[video_id] = bar.add_task("frames", total=total, note=video_id)
+            bar.update(current[video_id], completed=count, total=total)
 
-        for video_id, path in videos.items():
-            bar.update(task, note=video_id)
-            target = feature_path(out, video_id)
-            status = "done"
-            try:
-                if not overwrite and _is_complete(target, path, plan):
-                    status = "skipped"
-                    summary.skipped.append(video_id)
-                else:
-                    _write(target, _extract(video_id, path, plan, on_frame))
-                    summary.done.append(video_id)
-            except (HrproError, OSError) as error:
-                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                    raise  # no other video would fare better
-                status = "failed"
-                summary.failed.append(Failure(video_id, str(error)))
-            bar.update(task, advance=1)
+        def finished(video_id: str, status: str) -> None:
+            if (task := current.pop(video_id, None)) is not None:
+                bar.remove_task(task)
+            bar.update(overall, advance=1)
             if on_video is not None:
                 on_video(video_id, status)
+
+        while remaining:
+            leases: dict[str, BaseFileLock] = {}
+            elsewhere: dict[str, Location] = {}
+
+            def skipped(video_id: str) -> None:
+                summary.skipped.append(video_id)
+                finished(video_id, "skipped")
+
+            jobs = _jobs(remaining, out, None if overwrite else wanted, leases, elsewhere, skipped)
+            try:
+                for outcome in run(extraction, jobs, on_frames):
+                    if outcome.concerns_all:
+                        raise HrproError(outcome.reason)
+                    _note(outcome, remaining, summary, out)
+                    if (lease := leases.pop(outcome.video_id, None)) is not None:
+                        give_back(lease)
+                    finished(outcome.video_id, "done" if outcome.reason is None else "failed")
+            finally:
+                for lease in leases.values():
+                    give_back(lease)
+            remaining = elsewhere
+            if remaining:
+                time.sleep(_LEASE_SECONDS)
+    update_failures(out, {*summary.done, *summary.skipped, *(each.video_id for each in summary.failed)}, summary.failed)
+    summary.seconds = time.monotonic() - started
     return summary
 
 
-def extract_each(
-    videos: Mapping[str, Path],
-    settings: ExtractSettings,
-    *,
-    weights: str = "kinetics",
-    flow: str = "auto",
-    decoder: str = "auto",
-    device: str = "auto",
-) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
-    """Features of videos one at a time, or what is wrong with each; nothing is written.
+@dataclass(frozen=True)
+class _Wanted:
+    """What a complete file says of itself."""
 
-    Raises:
-        HrproError: what concerns all videos, before the first one.
-    """
-    plan = _plan(settings, weights, flow, decoder, device)
-    return ((video_id, _features_or_error(video_id, path, plan)) for video_id, path in videos.items())
+    settings: dict[str, Any]
+    weights: dict[str, str]
+    keep_partial: bool
 
 
-def _plan(settings: ExtractSettings, weights: str, flow: str, decoder: str, device: str) -> _Plan:
-    where = resolve_device(device)
-    flow_backend = resolve_backend(flow)
-    if decoder not in DECODERS:
-        raise HrproError(f"decoder {decoder!r}; expected one of {', '.join(DECODERS)}")
-    return _Plan(settings, load_backbones(settings, weights, where), flow_backend, decoder, where)
+def _jobs(
+    videos: dict[str, Location],
+    out: Location,
+    wanted: _Wanted | None,
+    leases: dict[str, BaseFileLock],
+    elsewhere: dict[str, Location],
+    skipped: Callable[[str], None],
+) -> Iterator[Job]:
+    """Videos that are left to do, each with a lease; those that another run is at go to `elsewhere`."""
+    for video_id, source in videos.items():
+        if wanted is not None and _is_complete(out, video_id, source, wanted):
+            skipped(video_id)
+            continue
+        if isinstance(out, Path):
+            lease = take_lease(out, video_id)
+            if lease is None:
+                elsewhere[video_id] = source
+                continue
+            # Another run may have finished it since the look above.
+            if wanted is not None and _is_complete(out, video_id, source, wanted):
+                give_back(lease)
+                skipped(video_id)
+                continue
+            leases[video_id] = lease
+        yield Job(video_id, str(source))
 
 
-def _features_or_error(video_id: str, path: Path, plan: _Plan) -> VideoFeatures | HrproError:
-    try:
-        return _extract(video_id, path, plan)
-    except HrproError as error:
-        return error
+def _engine(extraction: Extraction, engine: str, workers: int | None, ray_address: str | None) -> Engine:
+    if engine == "ray":
+        return partial(on_ray, address=ray_address, workers=workers)
+    if ray_address is not None:
+        raise UsageError("--ray-address goes with --engine ray")
+    device = resolve_device(extraction.device)
+    if device.type == "cuda":
+        # All that are visible, unless one was named. On a GPU decoders run in the worker: never in this process.
+        gpus = [str(device)] if device.index is not None else [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        devices = [gpus[i % len(gpus)] for i in range(workers or len(gpus))]
+        many = [replace(extraction, device=name) for name in devices]
+    else:
+        if workers in (None, 1):
+            return in_this_process
+        assert workers is not None
+        threads = max(1, torch.get_num_threads() // workers)
+        many = [replace(extraction, device="cpu", threads=threads)] * workers
+
+    def run(_: Extraction, jobs: Iterable[Job], on_frames: Callable[[str, int, int], None]) -> Iterator[Outcome]:
+        return in_processes(many, jobs, on_frames)
+
+    return run
 
 
-def _extract(
-    video_id: str, path: Path, plan: _Plan, on_frame: Callable[[int, int], None] | None = None
-) -> VideoFeatures:
-    try:
-        return extract_video(
-            path,
-            plan.settings,
-            plan.backbones,
-            flow_backend=plan.flow_backend,
-            device=plan.device,
-            decoder=plan.decoder,
-            video_id=video_id,
-            batch=_BATCH.get(plan.device.type, 2),
-            on_frame=on_frame,
-        )
-    except (ValueError, RuntimeError, OSError, MemoryError, cv2.error) as error:
-        # A video of an unforeseen kind, or one too large for the device: the others go on.
-        raise HrproError(f"{path.name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+def _note(outcome: Outcome, sources: dict[str, Location], summary: ExtractionSummary, out: Location) -> None:
+    if outcome.reason is None:
+        summary.done.append(outcome.video_id)
+        summary.video_seconds += outcome.seconds
+        if outcome.partial_reason is not None:
+            summary.partial[outcome.video_id] = outcome.partial_reason
+        return
+    failure = Failure(outcome.video_id, outcome.reason, str(sources[outcome.video_id]))
+    summary.failed.append(failure)
+    update_failures(out, {outcome.video_id}, [failure])
 
 
-def _write(target: Path, features: VideoFeatures) -> None:
-    header = features.header
-    write_features(
-        target,
-        features.streams,
-        clock=header.clock,
-        video_id=header.video_id,
-        duration_seconds=header.duration_seconds,
-        num_frames=header.num_frames,
-        source=header.source,
-        settings=header.settings,
-        weights=header.weights,
-        record=header.record,
-    )
-
-
-def _is_complete(target: Path, video: Path, plan: _Plan) -> bool:
+def _is_complete(out: Location, video_id: str, video: Location, wanted: _Wanted) -> bool:
     """Whether a file holds this video's features, made with the same settings and weights."""
-    if not target.is_file():
-        return False
     try:
-        header = read_header(target)
-    except HrproError:
-        return False  # damaged, or of another version: made again
-    return (
-        header.settings == stored_settings(plan.settings, plan.flow_backend)
-        and header.weights == {stream: plan.backbones[stream].digest for stream in plan.settings.streams}
-        and header.source.get("size") == video.stat().st_size
-        and header.source.get("sha256") == sha256(video)
-    )
+        header = read_header(joined(out, feature_name(video_id)))
+        same = header.settings == wanted.settings and header.weights == wanted.weights
+        if not same or (header.record.get("partial_reason") is not None and not wanted.keep_partial):
+            return False
+        now = version(video)
+        if header.source.get("size") != now["size"]:
+            return False
+        if header.source.get("modified") == now["modified"]:
+            return True
+        with local_copy(video) as copy:  # a copy of the same video, or another one
+            return bool(header.source.get("sha256") == sha256(copy))
+    except (HrproError, OSError):
+        return False  # not there, damaged, or of another version: made again. A video that has vanished fails then.
+
+
+def _check_writable(out: Location) -> None:
+    if not isinstance(out, Path):
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=out, prefix=".", suffix=".part"):
+            pass
+    except OSError as error:
+        raise HrproError(f"{out}: cannot be written to ({error.strerror}); choose another folder with --out") from None

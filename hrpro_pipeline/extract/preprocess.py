@@ -1,69 +1,90 @@
-"""Frames to network input: resize, gray, crop, windows, scale. Pure functions on arrays."""
+"""Frames to network input: resize, gray, crops, windows, scale. Pure functions on arrays."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Generic, Literal, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Item = TypeVar("Item")
+Crops = Literal["center", "five", "ten"]
+
+# OpenCV's weights of red, green and blue in gray, in 1 / 2**15.
+_GRAY = (9798, 19235, 3735)
 
 
-def resized_size(width: int, height: int, resize: int | tuple[int, int]) -> tuple[int, int]:
-    """(width, height) after resizing: to a short side with the aspect kept, or to [width, height] as given."""
-    if not isinstance(resize, int):
-        return resize
-    short = min(width, height)
-    return round(width * resize / short), round(height * resize / short)
+def gray(frames: Tensor) -> Tensor:
+    """RGB uint8 [N, H, W, 3] -> uint8 [N, H, W], OpenCV's integer arithmetic on any device."""
+    red, green, blue = (weight * frames[..., i].int() for i, weight in enumerate(_GRAY))
+    return red.add_(green).add_(blue).add_(1 << 14).bitwise_right_shift_(15).to(torch.uint8)
 
 
-def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] -> [height, width, 3] for a size of (width, height), bilinear."""
-    if frame.shape[1::-1] == size:
+def resize_on_device(frame: Tensor, size: tuple[int, int]) -> Tensor:
+    """`frames.resize_frame` for a tensor [H, W, 3] on any device: bilinear, within a level of OpenCV's."""
+    if (frame.shape[1], frame.shape[0]) == size:
         return frame
-    return cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
+    planes = frame.permute(2, 0, 1)[None].float()
+    resized = F.interpolate(planes, (size[1], size[0]), mode="bilinear", align_corners=False)
+    return resized[0].round_().to(torch.uint8).permute(1, 2, 0).contiguous()
 
 
-def gray(frame: np.ndarray) -> np.ndarray:
-    """RGB uint8 [H, W, 3] -> uint8 [H, W]."""
-    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+def crop_views(images: Tensor, side: int, crops: Crops) -> list[Tensor]:
+    """Crops of the last two axes, views [..., side, side]: the centre; or the four corners and the centre.
 
-
-def centre_crop(image: Tensor, side: int) -> Tensor:
-    """The middle of the last two axes: [..., H, W] -> [..., side, side]."""
-    top, left = (image.shape[-2] - side) // 2, (image.shape[-1] - side) // 2
-    return image[..., top : top + side, left : left + side]
-
-
-def windows(items: Iterable[Item], length: int, stride: int) -> Iterator[list[Item]]:
-    """All whole windows of `length` items, every `stride` items; fewer items than one window repeat the last one.
-
-    Holds one window at a time; no items give no window.
+    For "ten", those five and then those five of the image mirrored left to right.
     """
-    held: deque[Item] = deque()
-    skip = 0  # items between windows, when the stride is longer than a window
-    complete = False
-    for item in items:
-        if skip:
-            skip -= 1
-            continue
-        held.append(item)
-        if len(held) == length:
-            complete = True
-            yield list(held)
-            skip = max(0, stride - length)
-            for _ in range(min(stride, length)):
-                held.popleft()
-    if not complete and held:
-        yield list(held) + [held[-1]] * (length - len(held))
+    height, width = images.shape[-2:]
+    middle = (height - side) // 2, (width - side) // 2
+    if crops == "center":
+        return [_cut(images, *middle, side)]
+    corners = [(top, left) for top in (0, height - side) for left in (0, width - side)]
+    views = [_cut(images, top, left, side) for top, left in (*corners, middle)]
+    return views + [view.flip(-1) for view in crop_views(images, side, "five")] if crops == "ten" else views
 
 
-def clips(window_batch: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Windows of uint8 frames [channels, H, W] -> uint8 [B, channels, t, H, W]."""
-    return torch.stack([torch.stack(list(window), dim=1) for window in window_batch])
+def _cut(images: Tensor, top: int, left: int, side: int) -> Tensor:
+    return images[..., top : top + side, left : left + side]
+
+
+class Windows(Generic[Item]):
+    """All whole windows of `length` items, every `stride` items, as the items come; holds one window at a time."""
+
+    def __init__(self, length: int, stride: int) -> None:
+        self._length, self._stride = length, stride
+        self._held: deque[Item] = deque()
+        self._skip = 0  # items between windows, when the stride is longer than a window
+        self._complete = False
+
+    def push(self, item: Item) -> list[Item] | None:
+        """Take an item; the window that it completes, if any."""
+        if self._skip:
+            self._skip -= 1
+            return None
+        self._held.append(item)
+        if len(self._held) < self._length:
+            return None
+        self._complete = True
+        window = list(self._held)
+        self._skip = max(0, self._stride - self._length)
+        for _ in range(min(self._stride, self._length)):
+            self._held.popleft()
+        return window
+
+    def rest(self) -> list[Item] | None:
+        """At the end: fewer items than one window repeat the last one; no items give no window."""
+        if self._complete or not self._held:
+            return None
+        held = list(self._held)
+        return held + [held[-1]] * (self._length - len(held))
+
+
+def clip(window: Sequence[Tensor]) -> Tensor:
+    """A window of uint8 frames [crops, channels, H, W] -> uint8 [crops, channels, t, H, W]."""
+    return torch.stack(list(window), dim=2)
 
 
 def scaled(levels: Tensor, mean: float, deviation: float) -> Tensor:

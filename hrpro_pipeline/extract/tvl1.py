@@ -50,12 +50,22 @@ def tvl1_pairs(first: Tensor, second: Tensor, variant: Variant = "opencv") -> Te
         raise ValueError(f"images of {first.shape[2]} x {first.shape[1]}; both sides must be at least {MIN_SIDE}")
     if len(first) == 0:
         return torch.zeros(0, 2, *first.shape[1:], dtype=torch.float32, device=first.device)
-    levels = list(zip(pyramid(first.float(), variant), pyramid(second.float(), variant), strict=True))
-    flow = torch.zeros_like(levels[-1][0])[:, None].repeat(1, 2, 1, 1)  # [B, 2, h, w]
-    for level in reversed(range(len(levels))):
-        _refine(*levels[level], flow, variant)
+    return _coarse_to_fine(pyramid(first.float(), variant), pyramid(second.float(), variant), variant)
+
+
+def tvl1_frames(frames: Tensor, variant: Variant = "opencv") -> Tensor:
+    """Flow from each frame to the next, [N, H, W] -> [N - 1, 2, H, W]: `tvl1_pairs`, but each pyramid is built once."""
+    levels = pyramid(frames.float(), variant)
+    return _coarse_to_fine([level[:-1] for level in levels], [level[1:] for level in levels], variant)
+
+
+def _coarse_to_fine(first: Sequence[Tensor], second: Sequence[Tensor], variant: Variant) -> Tensor:
+    """Pyramids of B images each, the largest first -> flow [B, 2, H, W]."""
+    flow = torch.zeros_like(first[-1])[:, None].repeat(1, 2, 1, 1)  # [B, 2, h, w]
+    for level in reversed(range(len(first))):
+        _refine(first[level], second[level], flow, variant)
         if level > 0:
-            flow = enlarge(flow, levels[level - 1][0].shape[1:], variant) / SCALE_STEP
+            flow = enlarge(flow, first[level - 1].shape[1:], variant) / SCALE_STEP
     return flow
 
 

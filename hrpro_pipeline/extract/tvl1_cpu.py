@@ -7,7 +7,7 @@ the same float32 operations in the same order: where images are flat or noisy, w
 hundreds, so that nothing less keeps to OpenCV's answer there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -50,27 +50,33 @@ def tvl1_pair(first: np.ndarray, second: np.ndarray, variant: Variant = "opencv"
     Returns:
         float32 [2, H, W] in pixels, horizontal first.
     """
-    levels = list(zip(_pyramid(first, variant), _pyramid(second, variant), strict=True))
-    flow = np.zeros((2, *levels[-1][0].shape), np.float32)
-    for level in reversed(range(len(levels))):
-        _refine(*levels[level], flow, variant)
+    return tvl1_pyramids(pyramid(first, variant), pyramid(second, variant), variant)
+
+
+def tvl1_pyramids(first: Sequence[np.ndarray], second: Sequence[np.ndarray], variant: Variant) -> np.ndarray:
+    """`tvl1_pair` of images whose pyramids are there already."""
+    flow = np.zeros((2, *first[-1].shape), np.float32)
+    for level in reversed(range(len(first))):
+        _refine(first[level], second[level], flow, variant)
         if level > 0:
-            finer = levels[level - 1][0].shape
+            finer = first[level - 1].shape
             flow = np.stack([_enlarge(component, finer, variant) for component in flow]) * np.float32(1 / SCALE_STEP)
     return flow
 
 
-def _pyramid(image: np.ndarray, variant: Variant) -> Iterator[np.ndarray]:
-    yield image
-    for _ in range(SCALES - 1):
+def pyramid(image: np.ndarray, variant: Variant) -> list[np.ndarray]:
+    """A float32 image [H, W] at each scale, the largest first."""
+    levels = [image]
+    while len(levels) < SCALES:
         height, width = (round(side * SCALE_STEP) for side in image.shape)
         if min(height, width) < MIN_SIDE:
-            return
+            break
         if variant == "opencv":
             image = cv2.resize(image, None, fx=SCALE_STEP, fy=SCALE_STEP, interpolation=cv2.INTER_LINEAR)
         else:
             image = _resize_unshifted(image, (height, width), (1 / SCALE_STEP, 1 / SCALE_STEP))
-        yield image
+        levels.append(image)
+    return levels
 
 
 def _enlarge(image: np.ndarray, shape: tuple[int, int], variant: Variant) -> np.ndarray:

@@ -6,6 +6,8 @@ waits for the device: a pair that has converged is told by the sums of squared c
 behind, and costs the look at them.
 """
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -40,12 +42,21 @@ def tvl1_pairs(first: Tensor, second: Tensor, variant: Variant = "opencv") -> Te
 
     As `tvl1.tvl1_pairs`, which checks nothing either that `flow.tvl1` has checked.
     """
-    levels = list(zip(pyramid(first, variant), pyramid(second, variant), strict=True))
-    flow = torch.zeros_like(levels[-1][0])[:, None].repeat(1, 2, 1, 1)
-    for level in reversed(range(len(levels))):
-        flow = _refine(*levels[level], flow, variant)
+    return _coarse_to_fine(pyramid(first, variant), pyramid(second, variant), variant)
+
+
+def tvl1_frames(frames: Tensor, variant: Variant = "opencv") -> Tensor:
+    """Flow from each frame to the next, [N, H, W] -> [N - 1, 2, H, W]: `tvl1_pairs`, but each pyramid is built once."""
+    levels = pyramid(frames, variant)
+    return _coarse_to_fine([level[:-1] for level in levels], [level[1:] for level in levels], variant)
+
+
+def _coarse_to_fine(first: Sequence[Tensor], second: Sequence[Tensor], variant: Variant) -> Tensor:
+    flow = torch.zeros_like(first[-1])[:, None].repeat(1, 2, 1, 1)
+    for level in reversed(range(len(first))):
+        flow = _refine(first[level], second[level], flow, variant)
         if level > 0:
-            flow = enlarge(flow, levels[level - 1][0].shape[1:], variant) / SCALE_STEP
+            flow = enlarge(flow, first[level - 1].shape[1:], variant) / SCALE_STEP
     return flow
 
 

@@ -22,7 +22,7 @@ from hrpro_pipeline.models.snippet import Packing
 # Proposals scored at once: bounds the memory of a long video's pooled features (3 x D floats each).
 _CHUNK = 1024
 # Extraction settings that features and model must share; the clock is compared by itself.
-_SHAPING = {"resize", "crop", "backbone", "flow_clamp", "flow_variant", "flow_rounding"}
+_SHAPING = {"resize", "crop", "crops", "crop_fusion", "backbone", "flow_clamp", "flow_variant", "flow_rounding"}
 
 Ambiguous = Sequence[tuple[float, float]]
 

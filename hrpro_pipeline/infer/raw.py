@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hrpro_pipeline.data.features import VideoFeatures
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.job import extract_each
+from hrpro_pipeline.extract.extractor import extract_videos, load_extractor
 from hrpro_pipeline.models.checkpoint import TrainedModel
 
 
@@ -17,7 +17,7 @@ def features_of_videos(
     decoder: str = "auto",
     device: str = "auto",
 ) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
-    """Extract videos one at a time with the model's own settings; nothing is written.
+    """Extract videos with the model's own settings, and give each as it finishes; nothing is written.
 
     Args:
         videos: path by video id.
@@ -30,4 +30,5 @@ def features_of_videos(
         is_random = any(digest.startswith("random") for digest in model.weights.values())
         weights = "random" if is_random else "kinetics"
     flow = str(model.extraction.get("flow_algorithm", "auto")).removeprefix("tvl1-")
-    return extract_each(videos, model.settings.extract, weights=weights, flow=flow, decoder=decoder, device=device)
+    extractor = load_extractor(model.settings.extract, weights, flow, decoder, device)
+    return extract_videos(videos.items(), extractor)

@@ -1,0 +1,42 @@
+"""Leases: several runs on one folder share its videos. A run that is killed, in whatever way, has lost its leases."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+_FOLDER = ".leases"
+
+
+def take_lease(folder: Path, name: str) -> BaseFileLock | None:
+    """The lease on a name in a folder; None if another process has it. To be given to `give_back`."""
+    lock = _lock(folder, name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def give_back(lease: BaseFileLock) -> None:
+    """End a lease. Its file is removed first: filelock takes no lock on a file that is gone."""
+    Path(lease.lock_file).unlink(missing_ok=True)
+    lease.release()
+
+
+@contextmanager
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """Wait for the lease on a name, and keep it for a block."""
+    lock = _lock(folder, name)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        give_back(lock)
+
+
+def _lock(folder: Path, name: str) -> BaseFileLock:
+    path = folder / _FOLDER / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, thread_local=False)  # the thread that takes a lease need not be the one that ends it

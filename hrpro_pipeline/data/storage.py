@@ -1,0 +1,147 @@
+"""Files on this machine and at fsspec URLs (s3://bucket/folder): list, bring here, put there."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from hrpro_pipeline.data.files import sha256
+from hrpro_pipeline.errors import HrproError
+
+Location = str | Path  # a path, or a URL as text
+
+# Object stores show a file only when it is complete; elsewhere it is put under another name and renamed.
+_ATOMIC = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
+
+
+def is_url(location: Location) -> bool:
+    """Whether a location is a URL, and not a path on this machine."""
+    return "://" in str(location)
+
+
+def joined(folder: Location, name: str) -> Location:
+    """A name in a folder."""
+    return f"{str(folder).rstrip('/')}/{name}" if is_url(folder) else Path(folder) / name
+
+
+def name_of(location: Location) -> str:
+    """The last part of a location."""
+    return str(location).rstrip("/").rpartition("/")[2]
+
+
+def list_remote(url: str) -> list[str] | None:
+    """URLs of the files in a remote folder (not its sub-folders), in order; None if the URL is a file.
+
+    Raises:
+        HrproError: nothing there, or a protocol that is not installed.
+    """
+    system, path = _system(url)
+    with _named(url):
+        if system.isfile(path):
+            return None
+        if not system.exists(path):
+            raise HrproError(f"{url}: no such file or folder")
+        found = [entry["name"] for entry in system.ls(path, detail=True) if entry["type"] == "file"]
+    return sorted(f"{url.rstrip('/')}/{name_of(name)}" for name in found)
+
+
+def exists(location: Location) -> bool:
+    """Whether there is a file."""
+    if not is_url(location):
+        return Path(location).is_file()
+    system, path = _system(str(location))
+    with _named(location):
+        return bool(system.isfile(path))
+
+
+@contextmanager
+def local_copy(location: Location) -> Iterator[Path]:
+    """A path to read the file at, on this machine: its own, or a temporary copy of what is at a URL."""
+    if not is_url(location):
+        yield Path(location)
+        return
+    system, path = _system(str(location))
+    with tempfile.TemporaryDirectory(prefix="hrpro-") as folder:
+        copy = Path(folder) / name_of(location)
+        with _named(location):
+            system.get_file(path, str(copy))
+        yield copy
+
+
+@contextmanager
+def opened(location: Location) -> Iterator[IO[bytes]]:
+    """A file to read from, wherever it is; of a remote one only what is read travels."""
+    if not is_url(location):
+        with Path(location).open("rb") as stream:
+            yield stream
+        return
+    system, path = _system(str(location))
+    with _named(location), system.open(path, "rb") as stream:
+        yield stream
+
+
+def upload(path: Path, url: str) -> None:
+    """Put a file of this machine at a URL, complete or not at all."""
+    system, target = _system(url)
+    with _named(url):
+        if system.protocol in _ATOMIC or _ATOMIC.intersection(system.protocol):
+            system.put_file(str(path), target)
+            return
+        system.makedirs(target.rpartition("/")[0], exist_ok=True)
+        system.put_file(str(path), f"{target}.part")
+        system.mv(f"{target}.part", target)
+
+
+def version(location: Location) -> dict[str, Any]:
+    """Size, and what changes when the file does: its time in ns, or the store's tag. Cheap: nothing is read."""
+    if not is_url(location):
+        status = Path(location).stat()
+        return {"size": status.st_size, "modified": str(status.st_mtime_ns)}
+    system, path = _system(str(location))
+    with _named(location):
+        facts = system.info(path)
+    return {"size": facts["size"], "modified": str(facts.get("ETag") or facts.get("LastModified") or facts.get("mtime"))}
+
+
+def describe_source(location: Location, copy: Path) -> dict[str, Any]:
+    """Name, size, time and digest of a video; `copy` is where it can be read."""
+    return {"name": name_of(location), **version(location), "sha256": sha256(copy)}
+
+
+def _system(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    protocol = url.partition("://")[0]
+    if "::" in url:
+        raise HrproError(f"{url}: chained URLs are not supported; give one such as s3://bucket/folder")
+    try:
+        return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
+    except (ImportError, ValueError) as error:
+        hint = "; pip install 'hrpro-pipeline[s3]'" if protocol == "s3" else ""
+        raise HrproError(f"{url}: {' '.join(str(error).split())}{hint}") from None
+
+
+@contextmanager
+def _named(location: Location) -> Iterator[None]:
+    """Errors of a store become one line with the URL; they come in as many types as there are stores."""
+    try:
+        yield
+    except (HrproError, GeneratorExit):
+        raise
+    except FileNotFoundError:
+        raise HrproError(f"{location}: no such file") from None
+    except Exception as error:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise HrproError(f"{location}: {text}") from error
+
+
+def remove(location: Location) -> None:
+    """Delete a file if it is there."""
+    if is_url(location):
+        system, path = _system(str(location))
+        with _named(location), contextlib.suppress(FileNotFoundError):
+            system.rm_file(path)
+    else:
+        Path(location).unlink(missing_ok=True)

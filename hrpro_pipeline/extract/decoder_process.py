@@ -1,0 +1,233 @@
+"""Decoding in a process of its own: what crashes or hangs there costs a restart, and the next decoder takes over.
+
+`python -m hrpro_pipeline.extract.decoder_process` is the process; `DecoderProcess` is who speaks to it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hrpro_pipeline.child import Channel, Child, ChildError, serve
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.decoders import decode
+from hrpro_pipeline.extract.frames import FrameChunk, frame_chunks
+from hrpro_pipeline.extract.video import num_clock_frames, one_line, resample
+
+# A decoder that gives nothing for so long hangs.
+SILENCE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class DecodeRequest:
+    """What to decode, and how.
+
+    Attributes:
+        decoder: as for `decoders.decode`.
+        fps: of the clock.
+        resize: short side, or width and height.
+        keep_partial: a video that stops in the middle ends there, without an error.
+    """
+
+    path: Path
+    decoder: str
+    fps: float
+    resize: int | tuple[int, int]
+    keep_partial: bool = False
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of a video before its first frame: ticks on the clock, seconds, average rate."""
+
+    total_ticks: int
+    duration_seconds: float
+    fps: float
+
+
+@dataclass(frozen=True)
+class DecodeRecord:
+    """How decoding went: what a feature file keeps of it.
+
+    Attributes:
+        ticks: on the clock up to the last decoded frame's end.
+        seconds: up to there.
+        partial_reason: why decoding stopped in the middle; None if it did not.
+    """
+
+    decoder: str
+    decoder_device: str
+    fallback_reason: str | None
+    frames_decoded: int
+    frames_in_container: int
+    codec: str
+    rotation: int
+    ticks: int
+    seconds: float
+    partial_reason: str | None
+
+
+Decoded = VideoFacts | FrameChunk | DecodeRecord
+
+
+def decoded(
+    request: DecodeRequest, device: str = "cpu", without: dict[str, str] | None = None
+) -> Iterator[Decoded]:
+    """Decode in this process: the facts, the chunks, the record. Raises HrproError for a video that cannot be read.
+
+    Args:
+        device: where torchcodec decodes.
+        without: decoders to leave out, and why.
+    """
+    decoding = decode(
+        request.path, request.decoder, device=device, skip_decoders=without or {}, keep_partial=request.keep_partial
+    )
+    info = decoding.info
+    yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps)
+    ticks = 0
+    for chunk in frame_chunks(resample(decoding, info, request.fps), request.resize):
+        ticks += sum(chunk.ticks)
+        yield chunk
+    yield DecodeRecord(
+        decoder=decoding.decoder,
+        decoder_device=decoding.decoder_device,
+        fallback_reason=decoding.fallback_reason,
+        frames_decoded=decoding.num_decoded,
+        frames_in_container=info.num_packets,
+        codec=info.codec,
+        rotation=info.rotation,
+        ticks=ticks,
+        seconds=info.duration_seconds if decoding.partial_reason is None else ticks / request.fps,
+        partial_reason=decoding.partial_reason,
+    )
+
+
+class DecoderProcess:
+    """A process that decodes one video after another. It is started when it is needed, and again when it died.
+
+    Args:
+        silence_seconds: a decoder that gives nothing for so long hangs.
+    """
+
+    def __init__(self, silence_seconds: float = SILENCE_SECONDS) -> None:
+        self._silence_seconds = silence_seconds
+        self._child: Child | None = None
+
+    def decoded(self, request: DecodeRequest, device: str = "cpu") -> Iterator[Decoded]:
+        """As the function `decoded`; a decoder that crashes or hangs is left out, and the next one goes on.
+
+        On a CUDA device torchcodec decodes in this process, so that frames stay on the device, where it can.
+        """
+        without: dict[str, str] = {}
+        progress = _Progress()
+        if device != "cpu" and request.decoder in ("auto", "torchcodec"):
+            here = replace(request, decoder="torchcodec", keep_partial=False)
+            try:
+                yield from progress.news(decoded(here, device, {"pyav": "decodes in a process of its own"}))
+                return
+            except HrproError as error:
+                without["torchcodec"] = str(error)
+        while True:
+            try:
+                yield from progress.news(self._attempt(request, without))
+                return
+            except _DecoderFailed as failure:
+                if failure.decoder in without:
+                    raise HrproError(f"{request.path.name}: its decoder {failure.reason}; re-encode or remove it") from None
+                without[failure.decoder] = f"{failure.decoder} {failure.reason}"
+
+    def close(self) -> None:
+        """End the process; it is started anew when it is needed."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def _attempt(self, request: DecodeRequest, without: dict[str, str]) -> Iterator[Decoded]:
+        chain = ["decord", "pyav"] if request.decoder == "auto" else [request.decoder, "pyav"]
+        # Should it be another one that fails, the next attempt will tell.
+        first = next((decoder for decoder in chain if decoder not in without), "pyav")
+        finished = False
+        try:
+            self._child = self._child or Child(__name__, self._silence_seconds)
+            self._child.ask(asdict(request) | {"path": str(request.path), "without": without})
+            while not finished:
+                header, payload = self._child.answer()
+                kind = header.pop("kind")
+                finished = kind in ("record", "failed")
+                if kind == "failed":
+                    raise HrproError(header["reason"])
+                if kind == "facts":
+                    yield VideoFacts(**header)
+                elif kind == "record":
+                    yield DecodeRecord(**header)
+                else:
+                    yield FrameChunk(np.frombuffer(payload, np.uint8).reshape(header["shape"]), header["ticks"])
+        except ChildError as error:
+            raise _DecoderFailed(first, str(error)) from None
+        finally:
+            if not finished:  # died, or nobody wants the rest
+                self.close()
+
+
+class _DecoderFailed(Exception):
+    def __init__(self, decoder: str, reason: str) -> None:
+        super().__init__(reason)
+        self.decoder, self.reason = decoder, reason
+
+
+class _Progress:
+    """What has been given of a video: another attempt gives only what is new."""
+
+    def __init__(self) -> None:
+        self._facts = False
+        self._frames = 0
+
+    def news(self, items: Iterable[Decoded]) -> Iterator[Decoded]:
+        again = self._frames
+        for item in items:
+            if isinstance(item, FrameChunk):
+                known = min(again, len(item.ticks))
+                again -= known
+                if known == len(item.ticks):
+                    continue
+                self._frames += len(item.ticks) - known
+                yield FrameChunk(item.frames[known:], item.ticks[known:])
+            elif not isinstance(item, VideoFacts):
+                yield item
+            elif not self._facts:
+                self._facts = True
+                yield item
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    channel = serve()
+    while (message := channel.receive()) is not None:
+        fields, _ = message
+        without = fields.pop("without")
+        resize = fields.pop("resize")
+        request = DecodeRequest(
+            **fields | {"path": Path(fields["path"]), "resize": resize if isinstance(resize, int) else tuple(resize)}
+        )
+        try:
+            _answer(channel, request, without)
+        except BrokenPipeError:
+            return
+        except HrproError as error:
+            channel.send({"kind": "failed", "reason": str(error)})
+        except Exception as error:  # noqa: BLE001  a file of an unforeseen kind: the next one may be better
+            channel.send({"kind": "failed", "reason": f"{request.path.name}: {type(error).__name__}: {one_line(error)}"})
+
+
+def _answer(channel: Channel, request: DecodeRequest, without: dict[str, str]) -> None:
+    for item in decoded(request, without=without):
+        if isinstance(item, FrameChunk):
+            header = {"kind": "frames", "shape": item.frames.shape, "ticks": item.ticks}
+            channel.send(header, np.ascontiguousarray(item.frames).reshape(-1).data)
+        else:
+            channel.send({"kind": "facts" if isinstance(item, VideoFacts) else "record", **asdict(item)})
+
+
+if __name__ == "__main__":
+    main()

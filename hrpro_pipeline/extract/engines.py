@@ -1,0 +1,120 @@
+"""Where videos are extracted: in this process, in processes of this machine, or on a Ray cluster.
+
+An engine takes an extraction and jobs, and yields an outcome for each job. Jobs are taken one by one, as workers have
+room for them, possibly from other threads. A worker that dies is replaced, and its videos are given out again.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+
+from hrpro_pipeline.child import Child, ChildError
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.ahead import Shared, ahead
+from hrpro_pipeline.extract.extractor import OnFrames
+from hrpro_pipeline.extract.worker import Extraction, Job, Outcome, extract_to
+
+# A worker that says nothing for so long hangs. Decoders have their own, shorter limit.
+SILENCE_SECONDS = 900.0
+# A video on which workers have died so often is given to a worker alone, so that it takes no other down with it ...
+_ALONE_FROM = 2
+# ... and this often: it has failed.
+_MOST_DEATHS = 4
+# Workers that die before they take a job will not do better.
+_MOST_FALSE_STARTS = 3
+
+
+def in_this_process(extraction: Extraction, jobs: Iterable[Job], on_frames: OnFrames) -> Iterator[Outcome]:
+    """One worker, without a process of its own. Raises HrproError if the networks cannot be loaded."""
+    yield from extract_to(extraction.out, jobs, extraction.load(), on_frames)
+
+
+def in_processes(extractions: Sequence[Extraction], jobs: Iterable[Job], on_frames: OnFrames) -> Iterator[Outcome]:
+    """A worker process for each extraction; they differ in device or threads alone.
+
+    Raises:
+        HrproError: a worker that cannot load its networks, or does not start.
+    """
+    shared = Shared(jobs)
+    yield from ahead([_process(extraction, shared, on_frames) for extraction in extractions], len(extractions))
+
+
+def survivors(jobs: Iterable[Job], reason: str) -> tuple[list[Job], list[Outcome]]:
+    """Of jobs whose worker has died: those to be given out again, and outcomes of those it has happened to too often."""
+    again = [replace(job, deaths=job.deaths + 1) for job in jobs]
+    return [job for job in again if job.deaths < _MOST_DEATHS], [
+        Outcome(job.video_id, reason=f"{job.video_id}: the worker process {reason}, {job.deaths} times; re-encode or remove it")
+        for job in again
+        if job.deaths >= _MOST_DEATHS
+    ]
+
+
+def is_suspect(job: Job) -> bool:
+    """Whether a job is to be given to a worker alone."""
+    return job.deaths >= _ALONE_FROM
+
+
+def _process(extraction: Extraction, jobs: Iterator[Job], on_frames: OnFrames) -> Iterator[Outcome]:
+    """One worker process after another, until all jobs are done."""
+    again: deque[Job] = deque()
+    false_starts = 0
+    while first := again[0] if again else next(jobs, None):
+        again = again or deque([first])
+        out_there: dict[str, Job] = {}
+        child = Child("hrpro_pipeline.extract.worker", SILENCE_SECONDS)
+        try:
+            with closing(child):
+                yield from _serve(child, extraction, _given(again, jobs), out_there, on_frames)
+        except ChildError as error:
+            false_starts = false_starts + 1 if again and again[0] is first else 0
+            if false_starts == _MOST_FALSE_STARTS:
+                raise HrproError(f"a worker process {error} before its first video; run with --debug") from None
+            retried, failed = survivors(out_there.values(), str(error))
+            again += retried
+            yield from failed
+
+
+def _given(again: deque[Job], jobs: Iterator[Job]) -> Iterator[Job]:
+    """What one worker process is given: a suspect alone; else what has to be done again, then the others."""
+    first = again.popleft()
+    yield first
+    while not is_suspect(first) and (job := _next(again, jobs)):
+        yield job
+
+
+def _next(again: deque[Job], jobs: Iterator[Job]) -> Job | None:
+    if again:
+        return None if is_suspect(again[0]) else again.popleft()
+    return next(jobs, None)
+
+
+def _serve(
+    child: Child, extraction: Extraction, jobs: Iterator[Job], out_there: dict[str, Job], on_frames: OnFrames
+) -> Iterator[Outcome]:
+    """Give a worker its jobs until there are no more and all have their outcome. Raises ChildError if it dies."""
+    child.ask(extraction.as_json())
+    ended = 0
+    while True:
+        header, _ = child.answer()
+        kind = header.pop("kind")
+        if kind == "want":
+            job = next(jobs, None)
+            if job is not None:
+                out_there[job.video_id] = job
+            else:
+                ended += 1
+            child.ask({} if job is None else asdict(job))
+        elif kind == "frames":
+            on_frames(header["video_id"], header["done"], header["total"])
+        elif kind == "outcome":
+            outcome = Outcome(**header)
+            del out_there[outcome.video_id]
+            yield outcome
+        else:
+            raise HrproError(header["reason"])
+        if ended and not out_there:
+            return
+
+
+Engine = Callable[[Extraction, Iterable[Job], OnFrames], Iterator[Outcome]]

@@ -1,0 +1,158 @@
+"""Extraction on a Ray cluster: an actor is a worker; one that dies, alone or with its node, is replaced."""
+
+import importlib
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.engines import is_suspect, survivors
+from hrpro_pipeline.extract.extractor import OnFrames
+from hrpro_pipeline.extract.worker import Extraction, Job, Outcome, extract_to
+
+# Threads of a worker on the CPU: more workers of fewer threads are faster, but each holds its networks.
+_CPUS_A_WORKER = 4
+# Videos that an actor on a GPU is given at once, so that short ones share a batch.
+_GROUP = {"cpu": 1, "cuda": 8}
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Workers, and what each is given."""
+
+    workers: int
+    cpus: int
+    gpus: int
+
+
+def on_ray(
+    extraction: Extraction, jobs: Iterable[Job], on_frames: OnFrames, *, address: str | None, workers: int | None
+) -> Iterator[Outcome]:
+    """Spread jobs over a Ray cluster. Progress within a video is not reported.
+
+    Args:
+        address: of a running cluster; None for one that is started on this machine, and ended.
+        workers: actors; None for as many as the cluster has room for.
+
+    Raises:
+        HrproError: Ray is not installed, the cluster cannot be reached or has no room, or actors cannot start.
+    """
+    ray = _ray()
+    started = not ray.is_initialized()
+    if started:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        here = {"include_dashboard": False} if address is None else {}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
+        except Exception as error:
+            raise HrproError(f"Ray cluster {address or 'on this machine'}: {_first_line(error)}") from None
+    try:
+        size = _size(ray.nodes(), extraction.device, workers)
+        yield from _spread(ray, replace(extraction, threads=size.cpus), iter(jobs), size)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _spread(ray: Any, extraction: Extraction, jobs: Iterator[Job], size: _Size) -> Iterator[Outcome]:
+    group = _GROUP["cuda" if size.gpus else "cpu"]
+    again: deque[Job] = deque()
+    # What each actor is busy with: its jobs, or none while it starts. One for which there is no room any more, as its
+    # node is gone, starts for ever: jobs are given only to those that have started.
+    busy: dict[Any, tuple[Any, list[Job]]] = {}
+    idle: list[Any] = []
+    actor_type = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_restarts=0)(_Worker)
+
+    def start() -> None:
+        actor = actor_type.remote(extraction.as_json())
+        busy[actor.started.remote()] = actor, []
+
+    for _ in range(size.workers):
+        start()
+    deaths_in_a_row = 0
+    while True:
+        while idle and (given := _group(again, jobs, group)):
+            actor = idle.pop()
+            busy[actor.extract.remote(given)] = actor, given
+        if idle and not any(given for _, given in busy.values()):
+            return
+        (result,), _ = ray.wait(list(busy), num_returns=1)
+        actor, given = busy.pop(result)
+        try:
+            outcomes = ray.get(result)
+        except ray.exceptions.RayActorError as error:
+            deaths_in_a_row += 1
+            if deaths_in_a_row > 3 * size.workers + 3:
+                raise HrproError(f"Ray workers die one after another: {_first_line(error)}") from None
+            ray.kill(actor)
+            start()
+            retried, failed = survivors(given, "died")
+            again += retried
+            yield from failed
+        except ray.exceptions.RayTaskError as error:
+            cause = error.as_instanceof_cause()
+            raise HrproError(str(cause) if isinstance(cause, HrproError) else _first_line(cause)) from None
+        else:
+            deaths_in_a_row = 0
+            idle.append(actor)
+            yield from outcomes
+
+
+class _Worker:
+    """An actor: loads the networks with its first jobs, so that what is wrong with them is an answer, not a death."""
+
+    def __init__(self, extraction: dict[str, Any]) -> None:
+        self._extraction = Extraction.from_json(extraction)
+        self._extractor: Any = None
+
+    def started(self) -> list[Outcome]:
+        """Answers when the actor has its place."""
+        return []
+
+    def extract(self, jobs: list[Job]) -> list[Outcome]:
+        """Extract a few videos."""
+        self._extractor = self._extractor or self._extraction.load()
+        return list(extract_to(self._extraction.out, jobs, self._extractor))
+
+
+def _group(again: deque[Job], jobs: Iterator[Job], most: int) -> list[Job]:
+    """The next jobs for one actor: a suspect alone."""
+    if again and is_suspect(again[0]):
+        return [again.popleft()]
+    found: list[Job] = []
+    while len(found) < most and not (again and is_suspect(again[0])):
+        job = again.popleft() if again else next(jobs, None)
+        if job is None:
+            break
+        found.append(job)
+    return found
+
+
+def _size(nodes: list[dict[str, Any]], device: str, workers: int | None) -> _Size:
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    cpus = [int(node.get("CPU", 0)) for node in alive]
+    gpus = sum(int(node.get("GPU", 0)) for node in alive)
+    if device.startswith("cuda") or (device == "auto" and gpus):
+        if gpus == 0:
+            raise HrproError(f"device {device}: the Ray cluster has no GPU; use --device cpu")
+        count = workers or gpus
+        return _Size(count, max(1, min(_CPUS_A_WORKER, sum(cpus) // count)), 1)
+    useful = [count for count in cpus if count > 0]
+    if not useful:
+        raise HrproError("the Ray cluster has no CPUs; start nodes with `ray start --num-cpus N`")
+    each = min(_CPUS_A_WORKER, *useful) if workers is None else max(1, min(min(useful), sum(useful) // workers))
+    return _Size(workers or sum(count // each for count in useful), each, 0)
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise HrproError("--engine ray needs Ray: pip install 'hrpro-pipeline[ray]'") from None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

@@ -1,0 +1,149 @@
+"""What extracts: videos in, feature files out; in this process, or as a process that an engine starts.
+
+`python -m hrpro_pipeline.extract.worker` is such a process: it is told the extraction, asks for jobs, and says what
+became of each.
+"""
+
+import errno
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hrpro_pipeline.child import Channel, serve
+from hrpro_pipeline.configs.schema import ExtractSettings
+from hrpro_pipeline.data.features import VideoFeatures, store_features
+from hrpro_pipeline.data.storage import Location, is_url
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.extractor import Extractor, OnFrames, extract_videos, load_extractor
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What all videos of a run have in common, in words that a process anywhere understands.
+
+    Attributes:
+        out: folder or URL.
+        weights: "kinetics", "random" or a folder of weight files.
+        threads: of the CPU, for a worker; None for as many as there are cores.
+    """
+
+    settings: ExtractSettings
+    out: str
+    weights: str = "kinetics"
+    flow: str = "auto"
+    decoder: str = "auto"
+    device: str = "auto"
+    keep_partial: bool = False
+    threads: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For `from_json`."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+            "settings": self.settings.model_dump(mode="json")
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Extraction":
+        """What `as_json` gave."""
+        return cls(**fields | {"settings": ExtractSettings.model_validate(fields["settings"])})
+
+    def load(self) -> Extractor:
+        """The networks. Raises HrproError for weights or a device that cannot be had."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return load_extractor(
+            self.settings, self.weights, self.flow, self.decoder, self.device, keep_partial=self.keep_partial
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video to extract: a path or URL, and how often a worker has died on it."""
+
+    video_id: str
+    source: str
+    deaths: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a video.
+
+    Attributes:
+        seconds: of video that were extracted.
+        reason: why it failed, in one line; None if it did not.
+        partial_reason: why its features end before the video does; None if they do not.
+        concerns_all: no other video would fare better: a full disk, say.
+    """
+
+    video_id: str
+    seconds: float = 0.0
+    reason: str | None = None
+    partial_reason: str | None = None
+    concerns_all: bool = False
+
+
+def extract_to(
+    out: Location, jobs: Iterable[Job], extractor: Extractor, on_frames: OnFrames | None = None
+) -> Iterator[Outcome]:
+    """Extract videos and store their features, and say what became of each as it is done."""
+    videos = ((job.video_id, job.source) for job in jobs)
+    for video_id, features in extract_videos(videos, extractor, on_frames):
+        yield _stored(out, video_id, features)
+
+
+def _stored(out: Location, video_id: str, features: VideoFeatures | HrproError) -> Outcome:
+    if isinstance(features, HrproError):
+        return Outcome(video_id, reason=str(features))
+    try:
+        store_features(out if is_url(out) else Path(out), features)
+    except HrproError as error:
+        return Outcome(video_id, reason=str(error))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "no space is left; make room and run the command again" if full else str(error)
+        return Outcome(video_id, reason=f"{out}: {what}", concerns_all=full or error.errno == errno.EROFS)
+    header = features.header
+    return Outcome(video_id, header.duration_seconds, partial_reason=header.record["partial_reason"])
+
+
+def main() -> None:
+    """Serve the engine that started this process."""
+    channel = serve()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    message = channel.receive()
+    if message is None:
+        return
+    extraction = Extraction.from_json(message[0])
+    try:
+        extractor = extraction.load()
+    except HrproError as error:
+        channel.send({"kind": "unable", "reason": str(error)})
+        return
+    for outcome in extract_to(extraction.out, _jobs(channel), extractor, _reporter(channel)):
+        channel.send({"kind": "outcome", **asdict(outcome)})
+
+
+def _jobs(channel: Channel) -> Iterator[Job]:
+    """Jobs, asked for one at a time."""
+    while True:
+        channel.send({"kind": "want"})
+        message = channel.receive()
+        if message is None or "video_id" not in message[0]:
+            return
+        yield Job(**message[0])
+
+
+def _reporter(channel: Channel) -> Callable[[str, int, int], None]:
+    def report(video_id: str, done: int, total: int) -> None:
+        channel.send({"kind": "frames", "video_id": video_id, "done": done, "total": total})
+
+    return report
+
+
+if __name__ == "__main__":
+    main()
