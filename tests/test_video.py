@@ -155,7 +155,7 @@ def test_decord_that_fails_on_the_way_is_continued_by_pyav(tmp_path: Path, monke
     pytest.importorskip("decord", reason="decord has no wheel for this machine")
     path = write_video(tmp_path / "a.mp4", moving_square(40))
     expected = list(decode(path, "pyav"))
-    monkeypatch.setattr(decoders, "_DECORD_CHUNK_FRAMES", 8)
+    monkeypatch.setattr(decoders, "_CHUNK_FRAMES", 8)
     read = decoders._read_batch
 
     def failing(reader: object, wanted: range) -> np.ndarray:

@@ -1,8 +1,10 @@
 """The decoders: frames of a video with their timestamps, and which decoder gave them."""
 
+import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,20 +12,42 @@ from typing import Any, TypeVar
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.video import Timed, VideoInfo, one_line, open_video, probe
+from hrpro_pipeline.extract.video import MAX_PIXELS, VideoInfo, cut_at, one_line, open_video, probe
 
-DECODERS = ("auto", "decord", "pyav")
+DECODERS = ("auto", "decord", "pyav", "torchcodec")
 
 # decord is known to hang at the end of some files: a chunk that takes longer is given to PyAV.
 _DECORD_SECONDS = 120.0
-_DECORD_CHUNK_BYTES = 64 << 20
-_DECORD_CHUNK_FRAMES = 32
+_CHUNK_BYTES = 64 << 20
+_CHUNK_FRAMES = 32
+
+# decord raises when it would give a neighbour for more than this share of the frames: for any at all.
+_DECORD_REPEATED = 1e-9
+
+# Levels by which decord's first frame may differ from PyAV's: rounding, but never another frame.
+_FIRST_FRAME_LEVELS = 8
+
+# What files of containers with an index start with; decord and torchcodec are given no others. In streams without
+# one (MPEG-TS, MPEG-PS, raw) both lose the frames before the second key frame. And as neither can be told what it may
+# open, neither must take for a play list what PyAV takes for a video: with these first bytes, FFmpeg does not.
+_FIRST_BYTES = {
+    "mov": re.compile(rb"(?=.{0,3}\0).{4}(ftyp|moov|mdat|wide|free|skip)", re.DOTALL),
+    "matroska": re.compile(rb"\x1a\x45\xdf\xa3"),
+    "avi": re.compile(rb"RIFF.{4}AVI ", re.DOTALL),
+    "flv": re.compile(rb"FLV\x01"),
+    "asf": re.compile(rb"\x30\x26\xb2\x75"),
+}
 
 # Frames over which timestamps must agree before frames count as missing.
 _LOOKAHEAD = 8
 
+# Seconds and an array, or a tensor, [H, W, 3].
+Timed = tuple[float, Any]
+# Frames of the given numbers, which follow those read last: [N, H, W, 3].
+Reader = Callable[[range], Any]
 Result = TypeVar("Result")
 
 
@@ -32,41 +56,59 @@ class Decoding:
     """Frames of one video in presentation order, to be iterated once, and how they came about.
 
     Attributes:
-        decoder: "decord" or "pyav": the one in use; may change while iterating.
-        fallback_reason: why PyAV took over from decord; None if it did not.
+        decoder: "torchcodec", "decord" or "pyav": the one in use; may change while iterating.
+        decoder_device: where it decodes: "cpu", or the CUDA device of NVDEC.
+        fallback_reason: what the decoders before it, or NVDEC, refused or failed at; None if nothing.
+        partial_reason: why iteration ended before the video's end (only with `keep_partial`); None if it did not.
         num_decoded: frames given so far.
     """
 
     info: VideoInfo
-    decoder: str
+    decoder: str = ""
+    decoder_device: str = "cpu"
     fallback_reason: str | None = None
+    partial_reason: str | None = None
     num_decoded: int = 0
-    _reader: Any = field(default=None, repr=False)
+    _device: str = field(default="cpu", repr=False)
+    _waiting: list[str] = field(default_factory=list, repr=False)
+    _keep_partial: bool = field(default=False, repr=False)
+    _read: Reader | None = field(default=None, repr=False)
+    _last_seconds: float = field(default=0.0, repr=False)
+
+    @property
+    def decoded_part(self) -> VideoInfo:
+        """What was decoded, once iteration has ended: `info`, or if it ended early, `info` cut at the last frame."""
+        return self.info if self.partial_reason is None else cut_at(self.info, self._last_seconds)
 
     def __iter__(self) -> Iterator[Timed]:
-        if self.decoder == "decord":
-            yield from self._from_decord()
-        if self.decoder == "pyav":
+        try:
+            while self._read is not None:
+                complete = yield from self._in_chunks(self._read)
+                if complete:
+                    return
             yield from self._from_pyav(skip=self.num_decoded)
+        except HrproError as error:
+            if not self._keep_partial or not self.num_decoded:
+                raise
+            self.partial_reason = str(error)
 
-    def _from_decord(self) -> Iterator[Timed]:
-        """Frames until the end or until decord fails; in the latter case PyAV is made the decoder."""
-        info, reader = self.info, self._reader
-        self._reader = None
-        step = max(1, min(_DECORD_CHUNK_FRAMES, _DECORD_CHUNK_BYTES // (info.width * info.height * 3)))
-        for start in range(0, info.num_packets, step):
+    def _in_chunks(self, read: Reader) -> Generator[Timed, None, bool]:
+        """Frames until the end (True), or until decoding fails and the next decoder is opened (False)."""
+        info = self.info
+        step = max(1, min(_CHUNK_FRAMES, _CHUNK_BYTES // (info.width * info.height * 3)))
+        for start in range(self.num_decoded, info.num_packets, step):
             wanted = range(start, min(start + step, info.num_packets))
             try:
-                batch = _with_deadline(partial(_read_batch, reader, wanted))
+                batch = read(wanted)
                 if len(batch) != len(wanted):
                     raise RuntimeError(f"{len(batch)} frames instead of {len(wanted)}")
-            except Exception as error:  # noqa: BLE001  decord raises many types; PyAV judges the video
-                self.decoder = "pyav"
-                self.fallback_reason = f"decord failed after {self.num_decoded} frames: {one_line(error)}"
-                return
+            except Exception as error:  # noqa: BLE001  decord and torchcodec raise many types; PyAV judges the video
+                failed = f"{self.decoder} failed after {self.num_decoded} frames: {_reason(error, info)}"
+                self._open_next(failed)
+                return False
             for index, frame in zip(wanted, batch, strict=True):
-                self.num_decoded += 1
-                yield float(info.timestamps[index]), frame
+                yield self._counted(index), frame
+        return True
 
     def _from_pyav(self, skip: int) -> Iterator[Timed]:
         """Frames from number `skip` on."""
@@ -79,44 +121,93 @@ class Decoding:
                 yield frame
 
         try:
-            with open_video(info.path) as container:
-                stream = container.streams.video[0]
-                for index, frame in _with_indices(counted(container.decode(stream)), info):
-                    if index >= skip:
-                        self.num_decoded += 1
-                        image = np.rot90(frame.to_ndarray(format="rgb24"), info.rotation // 90)
-                        yield float(info.timestamps[index]), np.ascontiguousarray(image)
+            for index, frame in _with_indices(counted(_pyav_frames(info)), info):
+                if index >= skip:
+                    yield self._counted(index), _rgb(frame, info.rotation)
         except (av.FFmpegError, OSError) as error:
             raise self._stopped(count, one_line(error)) from None
         if info.num_packets - count > max(2, 0.05 * info.num_packets):
             raise self._stopped(count, "the other frames cannot be decoded")
 
+    def _counted(self, index: int) -> float:
+        """Take note of one more frame, and return its time."""
+        self.num_decoded += 1
+        self._last_seconds = float(self.info.timestamps[index])
+        return self._last_seconds
+
+    def _open_next(self, *reasons: str) -> None:
+        """Make the next decoder that accepts the video the one in use."""
+        self._note(*reasons)
+        while self._waiting:
+            self.decoder, self.decoder_device, self._read = self._waiting.pop(0), "cpu", None
+            try:
+                if self.decoder == "decord":
+                    self._read = _open_decord(self.info, start=self.num_decoded)
+                elif self.decoder == "torchcodec":
+                    self._read, refused = _open_torchcodec(self.info, self._device)
+                    self.decoder_device = "cpu" if refused else self._device
+                    self._note(*refused)
+                return
+            except Exception as error:  # noqa: BLE001  decord and torchcodec raise many types; PyAV judges the video
+                self._note(_reason(error, self.info))
+        raise HrproError(f"{self.info.path.name}: no decoder is left: {self.fallback_reason}")
+
+    def _note(self, *reasons: str) -> None:
+        self.fallback_reason = "; ".join([*([self.fallback_reason] if self.fallback_reason else []), *reasons]) or None
+
     def _stopped(self, count: int, reason: str) -> HrproError:
         info = self.info
+        count = max(count, self.num_decoded)
         seconds = float(info.timestamps[min(count, info.num_packets - 1)])
         done = f"{count} of {info.num_packets} frames ({seconds:.1f} s)"
         return HrproError(f"{info.path.name}: decoding stopped after {done}: {reason}; re-encode or remove it")
 
 
-def decode(path: Path, decoder: str = "auto") -> Decoding:
+def decode(
+    path: Path,
+    decoder: str = "auto",
+    device: str = "cpu",
+    *,
+    keep_partial: bool = False,
+    skip_decoders: Mapping[str, str] | None = None,
+) -> Decoding:
     """Open a video; iterate the result for (seconds, RGB uint8 [H, W, 3]), rotation applied.
 
-    decord is the fastest and comes first; PyAV takes over where decord is absent, refuses the file, disagrees with
-    the container on the frames, or fails on the way. With `decoder` "pyav" decord is not tried.
+    Frames are NumPy arrays; those of torchcodec on a CUDA device are tensors there. "auto" tries decord, then PyAV;
+    on a CUDA device torchcodec (NVDEC) before them. A decoder given by name is tried, then PyAV. The next one takes
+    over where a decoder is absent, refuses the file, disagrees with the container on the frames, or fails on the
+    way; `fallback_reason` says why.
+
+    Args:
+        device: "cpu" or a CUDA device, for torchcodec.
+        keep_partial: where decoding stops before the end, iteration ends there, and `partial_reason` says why; not
+            where it gives no frame at all.
+        skip_decoders: decoders that are not to be tried, each with the reason.
 
     Raises:
-        HrproError: as `probe`; while iterating, a video that cannot be decoded to its end.
+        HrproError: as `probe`, or no decoder is left; while iterating, a video that cannot be decoded to its end.
     """
     if decoder not in DECODERS:
         raise HrproError(f"decoder {decoder!r}; expected one of {', '.join(DECODERS)}")
     info = probe(path)
-    if decoder == "pyav":
-        return Decoding(info, "pyav")
-    try:
-        reader = _open_decord(info)
-    except Exception as error:  # noqa: BLE001  decord raises many types; PyAV judges the video
-        return Decoding(info, "pyav", fallback_reason=one_line(error))
-    return Decoding(info, "decord", _reader=reader)
+    chain = {
+        "auto": ["torchcodec", "decord", "pyav"] if device.startswith("cuda") else ["decord", "pyav"],
+        "pyav": ["pyav"],
+    }.get(decoder, [decoder, "pyav"])
+    skipped = {name: reason for name, reason in (skip_decoders or {}).items() if name in chain}
+    waiting = [name for name in chain if name not in skipped]
+    decoding = Decoding(info, _device=device, _waiting=waiting, _keep_partial=keep_partial)
+    decoding._open_next(*skipped.values())
+    return decoding
+
+
+def _pyav_frames(info: VideoInfo) -> Generator[av.VideoFrame, None, None]:
+    with open_video(info.path) as container:
+        stream = container.streams[info.stream_index]
+        assert isinstance(stream, av.VideoStream)
+        # The size in the container may be another than in the stream, which may also change it.
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        yield from container.decode(stream)
 
 
 def _with_indices(frames: Iterable[av.VideoFrame], info: VideoInfo) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -130,7 +221,7 @@ def _with_indices(frames: Iterable[av.VideoFrame], info: VideoInfo) -> Iterator[
     for count, frame in enumerate(frames):
         lead = 0
         if frame.time is not None:
-            lead = int(np.abs(info.timestamps - (frame.time - info.start_seconds)).argmin()) - count
+            lead = _nearest(info.timestamps, frame.time - info.start_seconds) - count
         waiting.append((count, lead, frame))
         if len(waiting) == _LOOKAHEAD:
             missing = max(missing or 0, min(lead for _, lead, _ in waiting))
@@ -142,14 +233,77 @@ def _with_indices(frames: Iterable[av.VideoFrame], info: VideoInfo) -> Iterator[
         yield min(count + missing, info.num_packets - 1), frame
 
 
-def _open_decord(info: VideoInfo) -> Any:
+def _nearest(timestamps: np.ndarray, seconds: float) -> int:
+    """Index of the nearest of the sorted timestamps; the first of equally near ones."""
+    after = int(np.searchsorted(timestamps, seconds))
+    if after == 0:
+        return 0
+    nearest = timestamps[after - 1]
+    if after < len(timestamps) and timestamps[after] - seconds < seconds - nearest:
+        nearest = timestamps[after]
+    return int(np.searchsorted(timestamps, nearest))
+
+
+def _rgb(frame: av.VideoFrame, rotation: int) -> np.ndarray:
+    """RGB uint8 [H, W, 3] with the levels that torchcodec gives, and decord where it is used."""
+    if _has_halved_chroma(frame.format) and (frame.interlaced_frame or _num_bits(frame.format) > 8):
+        frame = _without_labels(frame)
+    image = frame.to_ndarray(format="rgb24", interpolation=Interpolation.BICUBIC)
+    return np.ascontiguousarray(np.rot90(image, rotation // 90))
+
+
+def _without_labels(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame as an unlabelled progressive one.
+
+    PyAV's FFmpeg interpolates colour by field, and by the position of samples, where frames are labelled so; the other
+    decoders', and what published features were made with, do not.
+    """
+    plain = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    plain.colorspace, plain.color_range = frame.colorspace, frame.color_range
+    for source, target in zip(frame.planes, plain.planes, strict=True):
+        rows, copied = _rows(source), _rows(target)
+        height, width = np.minimum(rows.shape, copied.shape)
+        copied[:height, :width] = rows[:height, :width]
+    return plain
+
+
+def _rows(plane: Any) -> np.ndarray:
+    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+
+
+def _has_halved_chroma(pixels: av.VideoFormat) -> bool:
+    """Whether colour has fewer rows than brightness (4:2:0, 4:1:0)."""
+    return pixels.chroma_height(4) < 4
+
+
+def _num_bits(pixels: av.VideoFormat) -> int:
+    return max(component.bits for component in pixels.components)
+
+
+def _check_container(info: VideoInfo, decoder: str) -> None:
+    """Raises an exception where only PyAV should open a file."""
+    expected = _FIRST_BYTES.get(info.container.split(",")[0])
+    with info.path.open("rb") as file:
+        if expected is None or not expected.match(file.read(16)):
+            raise RuntimeError(f"{decoder} is not used for {info.container} files of this kind")
+
+
+def _open_decord(info: VideoInfo, start: int) -> Reader:
     """A reader whose frames are those of the container. Raises an exception that says why not."""
     try:
         import decord
     except ImportError:
         raise RuntimeError("decord is not installed") from None
+    if start:
+        raise RuntimeError("decord is not trusted to start in the middle")
+    _check_container(info, "decord")
+    if info.num_video_streams > 1:
+        raise RuntimeError("decord may choose another of the video streams")
+    pixels = av.VideoFormat(info.pixel_format)
+    if _has_halved_chroma(pixels) and (_num_bits(pixels) > 8 or info.height % 2):
+        raise RuntimeError(f"decord interpolates colour otherwise ({info.pixel_format}, {info.width} x {info.height})")
     decord.logging.set_level(decord.logging.QUIET)  # FFmpeg's own messages; errors arrive as exceptions
-    reader = _with_deadline(lambda: decord.VideoReader(str(info.path), ctx=decord.cpu(0)))
+    reader = _with_deadline(lambda: decord.VideoReader(str(info.path), ctx=decord.cpu(0), fault_tol=_DECORD_REPEATED))
     if len(reader) != info.num_packets:
         raise RuntimeError(f"decord counts {len(reader)} frames, the container {info.num_packets}")
     stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64)[:, 0]
@@ -158,11 +312,65 @@ def _open_decord(info: VideoInfo) -> Any:
     interval = info.duration_seconds / info.num_packets
     if not plausible.any() or np.abs(difference - np.median(difference)).max() > interval / 2:
         raise RuntimeError("decord's timestamps disagree with the container's")
-    return reader
+    return partial(_read_decord, reader, info)
+
+
+def _read_decord(reader: Any, info: VideoInfo, wanted: range) -> np.ndarray:
+    batch = _with_deadline(partial(_read_batch, reader, wanted))
+    if wanted.start == 0:
+        with closing(_pyav_frames(info)) as frames:
+            first = _rgb(next(frames), info.rotation)
+        difference = np.abs(batch[0].astype(np.int16) - first) if batch[0].shape == first.shape else None
+        if difference is None or difference.max() > _FIRST_FRAME_LEVELS:
+            raise RuntimeError("decord's first frame is not the video's")
+    return batch
 
 
 def _read_batch(reader: Any, wanted: range) -> np.ndarray:
     return reader.get_batch(wanted).asnumpy()
+
+
+def _open_torchcodec(info: VideoInfo, device: str) -> tuple[Reader, list[str]]:
+    """A reader, and what NVDEC refused, in words. Raises an exception that says why the video is refused."""
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"torchcodec is not installed ({error.name} is missing)") from None
+    except (ImportError, OSError, RuntimeError) as error:
+        raise RuntimeError(f"torchcodec cannot be loaded: {_loading_error(str(error))}") from None
+    _check_container(info, "torchcodec")
+    decoder = VideoDecoder(
+        str(info.path),
+        stream_index=info.stream_index,
+        dimension_order="NHWC",
+        num_ffmpeg_threads=0,
+        device=device,
+        seek_mode="exact",
+    )
+    if len(decoder) != info.num_packets:
+        raise RuntimeError(f"torchcodec counts {len(decoder)} frames, the container {info.num_packets}")
+    refused = []
+    status = getattr(decoder, "cpu_fallback", None)  # torchcodec before 0.9 does not tell
+    if device != "cpu" and status:
+        refused = [f"NVDEC refused: {str(status).rpartition(': ')[2]}"]
+    return partial(_read_torchcodec, decoder, info, device), refused
+
+
+def _read_torchcodec(decoder: Any, info: VideoInfo, device: str, wanted: range) -> Any:
+    batch = decoder.get_frames_in_range(wanted.start, wanted.stop)
+    stamps = batch.pts_seconds.numpy() - info.start_seconds
+    expected = info.timestamps[wanted.start : wanted.stop]
+    if len(stamps) != len(expected) or np.abs(stamps - expected).max() > info.tolerance_seconds + 1e-6:
+        raise RuntimeError("torchcodec's timestamps disagree with the container's")
+    return batch.data.numpy() if device == "cpu" else batch.data
+
+
+def _loading_error(text: str) -> str:
+    """The line of torchcodec's long message that says what is wrong."""
+    errors = [line.strip() for line in text.splitlines() if re.match(r"\s*\w*Error: ", line)]
+    # One error for each version of FFmpeg that could be there; most are not.
+    telling = [line for line in errors if "cannot open shared object file" not in line] or errors
+    return telling[0] if telling else one_line(RuntimeError(text))
 
 
 def _with_deadline(function: Callable[[], Result]) -> Result:
@@ -184,3 +392,10 @@ def _with_deadline(function: Callable[[], Result]) -> Result:
     if error is not None:
         raise error
     return result
+
+
+def _reason(error: Exception, info: VideoInfo) -> str:
+    """An exception in a line, without decord's time and source file and without the video's folder."""
+    text = one_line(error, limit=2000)
+    text = re.sub(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", text).replace(str(info.path), info.path.name)
+    return one_line(RuntimeError(text))

@@ -1,11 +1,14 @@
 """Videos as frames with timestamps, and one constant-rate clock over them whatever the decoder."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from hrpro_pipeline.data.files import safe_id
 from hrpro_pipeline.errors import HrproError
@@ -19,7 +22,14 @@ _OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 # Timestamps of coarse clocks are exact (a tick of AVI is a frame); Matroska's, in ms, are rounded by half of one.
 _MOST_ROUNDING = 0.5005e-3
 
-Timed = tuple[float, np.ndarray]
+# Limits on what a file may claim.
+MAX_PIXELS = 2**26
+MAX_SIDE = 16384
+MAX_PACKETS = 10_000_000
+MAX_HOURS = 100
+MAX_CLOCK_FPS = 1000
+
+Image = TypeVar("Image")
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class VideoInfo:
         fps: frames a second on average.
         width, height: in pixels, before rotation.
         rotation: degrees counter-clockwise by which frames are turned for display; a multiple of 90.
+        container, pixel_format: FFmpeg's names.
+        stream_index: which of the container's streams it is.
     """
 
     path: Path
@@ -45,6 +57,10 @@ class VideoInfo:
     height: int
     rotation: int
     codec: str
+    container: str
+    pixel_format: str
+    stream_index: int
+    num_video_streams: int
 
     @property
     def num_packets(self) -> int:
@@ -68,53 +84,95 @@ def probe(path: Path) -> VideoInfo:
     """Read a video's timestamps from its container.
 
     Raises:
-        HrproError: no such file, empty, not a media file, without a video stream or without frames.
+        HrproError: no such file, empty, not a media file, without a video stream or without frames, or over a limit.
     """
     path = _local_file(path)
     try:
         with open_video(path) as container:
-            if not container.streams.video:
-                raise HrproError(f"{path.name}: no video stream; expected a video")
-            stream = container.streams.video[0]
-            if stream.time_base is None:
-                raise HrproError(f"{path.name}: its video stream has no clock; re-encode or remove it")
-            tick = float(stream.time_base)
-            # Frames of discarded packets (before the start of an edit) are never shown.
-            packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-            stamps = [packet.pts if packet.pts is not None else packet.dts for packet in packets]
-            known = np.sort(np.array([stamp for stamp in stamps if stamp is not None], np.float64)) * tick
-            rate = float(stream.average_rate or stream.guessed_rate or 0)
-            if len(known) != len(packets) or (len(known) > 1 and known[0] == known[-1]):
-                # A raw stream without timestamps: its nominal rate is all there is.
-                if rate <= 0:
-                    raise HrproError(f"{path.name}: frames without timestamps or rate; re-encode or remove it")
-                known = np.arange(len(packets)) / rate
-            if len(known) == 0:
-                raise HrproError(f"{path.name}: no video frames; re-encode or remove it")
-            last = max(packets, key=lambda packet: packet.pts or 0)
-            info = VideoInfo(
-                path=path,
-                timestamps=known - known[0],
-                start_seconds=float(known[0]),
-                last_frame_seconds=_last_frame_seconds(known, last, stream, tick, rate),
-                tolerance_seconds=min(tick / 2, _MOST_ROUNDING),
-                width=stream.codec_context.width,
-                height=stream.codec_context.height,
-                rotation=0,
-                codec=stream.codec_context.name,
-            )
+            info = _read_info(path, container)
     except (av.FFmpegError, ValueError) as error:
         raise HrproError(f"{path.name}: not a video that can be read ({one_line(error)})") from None
-    if info.width < 1 or info.height < 1:
-        raise HrproError(f"{path.name}: its video stream has no size; re-encode or remove it")
     return _with_rotation(info)
 
 
-def one_line(error: Exception) -> str:
-    """An exception in a line of at most 160 characters."""
+def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInfo:
+    stream = container.streams.best("video")
+    if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
+        raise HrproError(f"{path.name}: no video stream; expected a video")
+    if not stream.time_base:
+        raise HrproError(f"{path.name}: its video stream has no clock; re-encode or remove it")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width < 1 or height < 1 or stream.codec_context.pix_fmt is None:
+        raise HrproError(f"{path.name}: its video stream has no size or pixel format; re-encode or remove it")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise HrproError(
+            f"{path.name}: frames of {width} x {height}; expected at most {MAX_PIXELS} pixels and {MAX_SIDE} a side; "
+            "make it smaller"
+        )
+    tick = float(stream.time_base)
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    packets = _read_packets(path, container, stream)
+    known = np.sort(packets.stamps) * tick
+    if packets.num_untimed or (len(known) > 1 and known[0] == known[-1]):
+        # A raw stream without timestamps: its nominal rate is all there is.
+        if rate <= 0:
+            raise HrproError(f"{path.name}: frames without timestamps or rate; re-encode or remove it")
+        known = np.arange(len(known) + packets.num_untimed) / rate
+    if len(known) == 0:
+        raise HrproError(f"{path.name}: no video frames; re-encode or remove it")
+    info = VideoInfo(
+        path=path,
+        timestamps=known - known[0],
+        start_seconds=float(known[0]),
+        last_frame_seconds=_last_frame_seconds(known, packets.last_duration, stream, tick, rate),
+        tolerance_seconds=min(tick / 2, _MOST_ROUNDING),
+        width=width,
+        height=height,
+        rotation=0,
+        codec=stream.codec_context.name,
+        container=container.format.name,
+        pixel_format=stream.codec_context.pix_fmt,
+        stream_index=stream.index,
+        num_video_streams=len(container.streams.video),
+    )
+    if not info.duration_seconds <= MAX_HOURS * 3600:
+        raise HrproError(f"{path.name}: {info.duration_seconds / 3600:.0f} hours long; longer than {MAX_HOURS}; cut it")
+    return info
+
+
+@dataclass(frozen=True)
+class _Packets:
+    """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0."""
+
+    stamps: np.ndarray
+    num_untimed: int
+    last_duration: int
+
+
+def _read_packets(path: Path, container: "av.container.InputContainer", stream: av.VideoStream) -> _Packets:
+    stamps = array("q")  # eight bytes a packet, whatever its size
+    num_untimed = last = last_duration = 0
+    for packet in container.demux(stream):
+        # Frames of discarded packets (before the start of an edit) are never shown.
+        if not packet.size or packet.is_discard:
+            continue
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None:
+            num_untimed += 1
+        else:
+            if not stamps or stamp >= last:
+                last, last_duration = stamp, packet.duration or 0
+            stamps.append(stamp)
+        if len(stamps) + num_untimed > MAX_PACKETS:
+            raise HrproError(f"{path.name}: more than {MAX_PACKETS} frames; cut it")
+    return _Packets(np.array(stamps, np.float64), num_untimed, last_duration)
+
+
+def one_line(error: Exception, limit: int = 160) -> str:
+    """An exception in a line of at most `limit` characters."""
     # FFmpeg's errors carry a number that tells nobody anything.
     text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def clock_ticks(timestamps: np.ndarray, fps: float, tolerance: float = 1e-6) -> np.ndarray:
@@ -140,18 +198,39 @@ def clock_indices(timestamps: np.ndarray, duration: float, fps: float, tolerance
 
 
 def num_clock_frames(info: VideoInfo, fps: float) -> int:
-    """Frames of a video on the clock."""
-    return len(clock_indices(info.timestamps, info.duration_seconds, fps, info.tolerance_seconds))
+    """Frames of a video on the clock: every k with k / fps < its duration, at least one."""
+    if not 0 < fps <= MAX_CLOCK_FPS:
+        raise HrproError(f"a clock of {fps:g} frames a second; expected more than 0 and at most {MAX_CLOCK_FPS}")
+    return max(1, int(clock_ticks(np.array([info.duration_seconds]), fps, info.tolerance_seconds)[0]))
 
 
-def resample(frames: Iterable[Timed], info: VideoInfo, fps: float) -> Iterator[np.ndarray]:
+def cut_at(info: VideoInfo, seconds: float) -> VideoInfo:
+    """The part of a video up to the end of the frame that is shown at a time: until the next one, or its own end."""
+    count = max(1, int(np.searchsorted(info.timestamps, seconds, side="right")))
+    if count == info.num_packets:
+        return info
+    shown = float(info.timestamps[count] - info.timestamps[count - 1])
+    return replace(info, timestamps=info.timestamps[:count], last_frame_seconds=shown)
+
+
+def resample(
+    frames: Iterable[tuple[float, Image]],
+    info: VideoInfo,
+    fps: float,
+    stopped_early: Callable[[], bool] = lambda: False,
+) -> Iterator[Image]:
     """The frame shown at k / fps seconds, for every k: `num_clock_frames` of them.
 
     A frame that is shown for several ticks is the same object each time. Where a frame is missing, the one before it
-    stays; at the start, the first one serves.
+    stays; at the start, the first one serves, and at the end, the last one.
+
+    Args:
+        stopped_early: asked after the last frame. If so, that frame is not repeated beyond its own end: what is given
+            is the first `num_clock_frames(cut_at(info, seconds of the last frame), fps)` frames of the clock.
     """
     total = num_clock_frames(info, fps)
-    shown: np.ndarray | None = None
+    shown: Image | None = None
+    seconds = 0.0
     given = 0
     for seconds, frame in frames:
         tick = int(clock_ticks(np.array([seconds]), fps, info.tolerance_seconds)[0])
@@ -161,6 +240,8 @@ def resample(frames: Iterable[Timed], info: VideoInfo, fps: float) -> Iterator[n
         shown = frame
     if shown is None:
         raise HrproError(f"{info.path.name}: no frame can be decoded; re-encode or remove it")
+    if stopped_early():
+        total = num_clock_frames(cut_at(info, seconds), fps)
     while given < total:
         yield shown
         given += 1
@@ -202,12 +283,12 @@ def _local_file(path: Path, must_be_video: bool = True) -> Path:
 
 
 def _last_frame_seconds(
-    timestamps: np.ndarray, last: av.Packet, stream: av.VideoStream, tick: float, rate: float
+    timestamps: np.ndarray, last_duration: int, stream: av.VideoStream, tick: float, rate: float
 ) -> float:
     """The container's figure, the smaller one if the packet and the end of the stream differ; else the median."""
     candidates = []
-    if last.duration:
-        candidates.append(last.duration * tick)
+    if last_duration:
+        candidates.append(last_duration * tick)
     if stream.duration:
         end = ((stream.start_time or 0) + stream.duration) * tick
         candidates.append(end - float(timestamps[-1]))
@@ -223,7 +304,10 @@ def _with_rotation(info: VideoInfo) -> VideoInfo:
     """The first frame tells the rotation; a video whose first frame cannot be decoded keeps 0 and fails later."""
     try:
         with open_video(info.path) as container:
-            for frame in container.decode(container.streams.video[0]):
+            stream = container.streams[info.stream_index]
+            assert isinstance(stream, av.VideoStream)
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+            for frame in container.decode(stream):
                 return replace(info, rotation=round(frame.rotation / 90) * 90 % 360)
     except (av.FFmpegError, OSError):
         pass
