@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,11 +20,12 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import extractor
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
 from hrpro_pipeline.extract.decoders import decode
-from hrpro_pipeline.extract.extractor import extract_video
+from hrpro_pipeline.extract.extractor import Extractor, extract_video, extract_videos, load_extractor
 from hrpro_pipeline.extract.flow import quantise_flow, tvl1
+from hrpro_pipeline.extract.frames import FrameChunk, frame_chunks, resize_frame, resized_size
 from hrpro_pipeline.extract.i3d import random_i3d
-from hrpro_pipeline.extract.job import extract_each, extract_folder
-from hrpro_pipeline.extract.preprocess import centre_crop, gray, resize_frame, resized_size, windows
+from hrpro_pipeline.extract.job import extract_folder
+from hrpro_pipeline.extract.preprocess import Windows
 from hrpro_pipeline.extract.video import probe, resample
 
 CPU = torch.device("cpu")
@@ -35,8 +38,15 @@ def backbones() -> dict[str, Backbone]:
     return load_backbones(SMALL, "random", CPU)
 
 
+def extractor_of(
+    backbones: dict[str, Backbone], settings: ExtractSettings, flow: str = "opencv", **options: Any
+) -> Extractor:
+    chosen = {stream: backbones[stream] for stream in settings.streams}
+    return Extractor(settings, chosen, flow, CPU, **options)
+
+
 def extract(path: Path, backbones: dict[str, Backbone], settings: ExtractSettings, **options: Any) -> VideoFeatures:
-    return extract_video(path, settings, backbones, flow_backend="opencv", device=CPU, **options)
+    return extract_video(path, extractor_of(backbones, settings, **options))
 
 
 def direct(path: Path, backbones: dict[str, Backbone], settings: ExtractSettings) -> dict[str, np.ndarray]:
@@ -45,7 +55,7 @@ def direct(path: Path, backbones: dict[str, Backbone], settings: ExtractSettings
     size = resized_size(frames[0].shape[1], frames[0].shape[0], settings.resize)
     resized = [resize_frame(frame, size) for frame in frames]
     rgb = torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255 * 2 - 1
-    flow = quantise_flow(tvl1(np.stack([gray(frame) for frame in resized]), "opencv"), settings.flow_clamp)
+    flow = tvl1(np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in resized]), "opencv")
     flow = torch.cat([flow, flow[-1:]])  # N frames have N - 1 flows
     count = max(1, (len(frames) - settings.snippet_frames) // settings.stride + 1)
     found: dict[str, np.ndarray] = {}
@@ -53,11 +63,30 @@ def direct(path: Path, backbones: dict[str, Backbone], settings: ExtractSettings
         rows = []
         for t in range(count):
             index = torch.arange(t * settings.stride, t * settings.stride + settings.snippet_frames)
-            clip = centre_crop(images[index.clamp(max=len(images) - 1)], settings.crop).transpose(0, 1)[None]
+            clip = images[index.clamp(max=len(images) - 1)].transpose(0, 1)  # [channels, t, H, W]
+            views = torch.stack(direct_crops(clip, stream, settings))
+            if stream == "flow":
+                views = quantise_flow(views, settings.flow_clamp)
             with torch.inference_mode():
-                rows.append(backbones[stream].module(clip)[0, 0].numpy())
+                features = backbones[stream].module(views)[:, 0]
+            rows.append((features.mean(0) if settings.crop_fusion == "mean" else features.flatten()).numpy())
         found[stream] = np.stack(rows)
     return found
+
+
+def direct_crops(clip: torch.Tensor, stream: str, settings: ExtractSettings) -> list[torch.Tensor]:
+    side, (height, width) = settings.crop, clip.shape[-2:]
+    places = [((height - side) // 2, (width - side) // 2)]
+    if settings.crops != "center":
+        places = [(0, 0), (0, width - side), (height - side, 0), (height - side, width - side), *places]
+    views = [clip[..., top : top + side, left : left + side] for top, left in places]
+    if settings.crops == "ten":
+        mirrored = [torch.from_numpy(view.numpy()[..., ::-1].copy()) for view in views]
+        if stream == "flow":
+            for view in mirrored:
+                view[0] *= -1
+        views += mirrored
+    return views
 
 
 @pytest.mark.parametrize(
@@ -77,14 +106,57 @@ def test_features_are_those_of_the_definition(
         np.testing.assert_allclose(features.streams[stream], expected[stream], rtol=1e-4, atol=1e-5)
 
 
-def test_chunks_and_batches_do_not_change_the_features(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
+@pytest.mark.parametrize("crops", ["five", "ten"])
+@pytest.mark.parametrize("fusion", ["mean", "stacked"])
+def test_several_crops(crops: Any, fusion: Any, tmp_path: Path, backbones: dict[str, Backbone]) -> None:
+    path = write_video(tmp_path / "made.mp4", moving_square(20))
+    settings = ExtractSettings(resize=40, crop=32, crops=crops, crop_fusion=fusion, precision="float32")
+    features = extract(path, backbones, settings)
+    expected = direct(path, backbones, settings)
+    count = {"five": 5, "ten": 10}[crops]
+    for stream in ("rgb", "flow"):
+        assert features.streams[stream].shape == (1, 1024 if fusion == "mean" else 1024 * count)
+        np.testing.assert_allclose(features.streams[stream], expected[stream], rtol=1e-4, atol=1e-5)
+
+
+def test_batches_do_not_change_the_features(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
     path = write_video(tmp_path / "made.mp4", moving_square(45))
     settings = ExtractSettings(resize=40, crop=32, stride=8)
-    whole = extract(path, backbones, settings, chunk_frames=1000, batch=100)
-    for chunk_frames, batch in ((1, 1), (7, 2), (16, 3)):
-        parts = extract(path, backbones, settings, chunk_frames=chunk_frames, batch=batch)
+    whole = extract(path, backbones, settings, batch=100)
+    for batch in (1, 3):
+        parts = extract(path, backbones, settings, batch=batch)
         for stream in ("rgb", "flow"):
             np.testing.assert_allclose(parts.streams[stream], whole.streams[stream], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_videos_share_batches_and_do_not_touch_each_other(
+    precision: Any, tmp_path: Path, backbones: dict[str, Backbone]
+) -> None:
+    """Videos of 1 to 4 snippets, three snippets a batch, several lanes: to the bit what each gives alone."""
+    settings = ExtractSettings(resize=40, crop=32, precision=precision)
+    networks = load_backbones(settings, "random", CPU)
+    videos = {f"v{k}": write_video(tmp_path / f"v{k}.mp4", moving_square(16 * k + 3, seed=k)) for k in range(1, 5)}
+    (tmp_path / "text.mp4").write_text("no video")
+    given = [*videos.items(), ("text", tmp_path / "text.mp4"), ("again", videos["v3"])]
+    sizes = []
+
+    def watched(self: Backbone, levels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(levels))
+        return features(self, levels)
+
+    features = Backbone.features
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Backbone, "features", watched)
+        together = dict(extract_videos(given, extractor_of(networks, settings, batch=3, lanes=2)))
+    assert sizes == [3] * 2 * 5, "13 snippets in five full batches for each stream"
+    assert sorted(together) == ["again", "text", "v1", "v2", "v3", "v4"]
+    assert "not a video that can be read" in str(together.pop("text"))
+    for video_id, found in together.items():
+        assert isinstance(found, VideoFeatures)
+        alone = extract(videos.get(video_id, videos["v3"]), networks, settings, batch=3)
+        for stream in ("rgb", "flow"):
+            np.testing.assert_array_equal(found.streams[stream], alone.streams[stream])
 
 
 def test_frames_shown_twice_are_computed_once(
@@ -93,7 +165,7 @@ def test_frames_shown_twice_are_computed_once(
     path = write_video(tmp_path / "slow.mp4", moving_square(20), fps=10)
     pairs = []
 
-    def counting(frames: np.ndarray, *options: Any) -> torch.Tensor:
+    def counting(frames: torch.Tensor, *options: Any) -> torch.Tensor:
         pairs.append(len(frames) - 1)
         return tvl1(frames, *options)
 
@@ -106,26 +178,47 @@ def test_frames_shown_twice_are_computed_once(
     np.testing.assert_allclose(features.streams["flow"], expected["flow"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_chunks_hold_each_frame_once(size: int) -> None:
+    frames = list(moving_square(20, width=64, height=48))
+    times = [1, 3, 1, 5] * 5
+    shown = [frame for frame, count in zip(frames, times, strict=True) for _ in range(count)]
+    chunks = list(frame_chunks(iter(shown), 48, size))
+    assert [len(chunk.ticks) for chunk in chunks] == [size] * (20 // size) + ([20 % size] if 20 % size else [])
+    assert [ticks for chunk in chunks for ticks in chunk.ticks] == times
+    np.testing.assert_array_equal(np.concatenate([chunk.frames for chunk in chunks]), np.stack(frames))
+
+
+def test_chunks_of_large_frames_are_small() -> None:
+    frames = (np.full((1000, 4000, 3), k, np.uint8) for k in range(7))
+    assert [len(chunk.ticks) for chunk in frame_chunks(frames, (4000, 1000))] == [2, 2, 2, 1]
+
+
 def test_memory_is_bounded(tmp_path: Path, backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a video streams, frames taken from the decoder are at most a chunk and a few snippets ahead."""
-    path = write_video(tmp_path / "long.mp4", moving_square(200, width=32, height=32))
-    taken, used, ahead = 0, 0, []
-    rgb = backbones["rgb"]
+    """While the networks are slow, what comes before them waits after a few chunks, however long the video is."""
+    path = write_video(tmp_path / "long.mp4", moving_square(1500, width=32, height=32))
+    prepared, used, ahead = 0, 0, []
+    of_chunk = extractor._of_chunk
 
-    def on_frame(count: int, total: int) -> None:
-        nonlocal taken
-        taken = count
+    def counting(video: Any, chunk: FrameChunk, *rest: Any) -> Any:
+        nonlocal prepared
+        prepared += sum(chunk.ticks)
+        return of_chunk(video, chunk, *rest)
 
-    def watching(self: Backbone, levels: torch.Tensor) -> torch.Tensor:
+    def slow(self: Backbone, levels: torch.Tensor) -> torch.Tensor:
         nonlocal used
         used += len(levels) * 16
-        ahead.append(taken - used)
+        time.sleep(0.01)
+        ahead.append(prepared - used)
         return torch.zeros(len(levels), 1024)
 
-    monkeypatch.setattr(Backbone, "features", watching)
-    features = extract(path, {"rgb": rgb}, RGB_ONLY, batch=2, on_frame=on_frame)
-    assert features.header.num_snippets == 12
-    assert max(ahead) <= 16
+    monkeypatch.setattr(extractor, "_of_chunk", counting)
+    monkeypatch.setattr(Backbone, "features", slow)
+    features = extract(path, backbones, RGB_ONLY)
+    assert features.header.num_snippets == 93
+    # The chunk in hand, two that wait, and one that waits to wait.
+    assert max(ahead) <= 64 * 5
+    assert max(ahead) > 64, "stages overlap"
 
 
 def test_one_frame_one_stream_and_storage(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
@@ -135,7 +228,7 @@ def test_one_frame_one_stream_and_storage(tmp_path: Path, backbones: dict[str, B
     for streams in (("rgb",), ("flow",)):
         half = ExtractSettings(resize=40, crop=32, streams=streams, dtype="float16")
         assert list(load_backbones(half, "random", CPU)) == list(streams), "the other network is not loaded"
-        alone = extract(path, {streams[0]: backbones[streams[0]]}, half)
+        alone = extract(path, backbones, half)
         assert list(alone.streams) == list(streams)
         assert alone.streams[streams[0]].dtype == np.float16
         np.testing.assert_allclose(alone.streams[streams[0]], features.streams[streams[0]], rtol=2e-3, atol=1e-3)
@@ -157,7 +250,7 @@ def test_record_and_settings(tmp_path: Path, backbones: dict[str, Backbone]) -> 
     assert header.settings["flow_variant"] == "opencv"
     assert header.settings["resize"] == 40
     assert header.record["decoder"] == "pyav"
-    assert header.record["decoder_fallback"] is None
+    assert header.record["fallback_reason"] is None
     assert header.record["frames_decoded"] == 20
     assert header.source["size"] == path.stat().st_size
     assert header.source["fps"] == 25
@@ -202,7 +295,7 @@ def test_both_streams_of_a_real_video(shared: Path, backbones: dict[str, Backbon
 def test_features_do_not_care_whose_flow_it_is(shared: Path, backbones: dict[str, Backbone], name: str) -> None:
     settings = ExtractSettings(resize=64, crop=64, streams=("flow",))
     ours, opencv = (
-        extract_video(shared / "videos" / name, settings, backbones, flow_backend=backend, device=CPU).streams["flow"]
+        extract(shared / "videos" / name, backbones, settings, flow=backend).streams["flow"]
         for backend in ("torch", "opencv")
     )
     cosine = (ours * opencv).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(opencv, axis=1)
@@ -229,7 +322,7 @@ def test_variants_of_flow_are_used_and_written(tmp_path: Path, backbones: dict[s
     found = []
     for variant, rounding in (("opencv", "rounded"), ("opencv_cuda", "rounded"), ("opencv", "floored")):
         settings = ExtractSettings(resize=40, crop=32, streams=("flow",), flow_variant=variant, flow_rounding=rounding)
-        features = extract_video(path, settings, backbones, flow_backend="torch", device=CPU)
+        features = extract(path, backbones, settings, flow="torch")
         assert features.header.settings["flow_variant"] == variant
         assert features.header.settings["flow_rounding"] == rounding
         found.append(features.streams["flow"])
@@ -279,8 +372,11 @@ def test_bad_inputs_cost_only_themselves(tmp_path: Path) -> None:
     assert summary.done == ["good"]
     assert [failure.video_id for failure in summary.failed] == ["cut", "empty", "text"]
     assert all("\n" not in failure.reason for failure in summary.failed)
-    assert sorted(path.name for path in out.iterdir()) == ["good.h5"], "nothing is left of the others"
-    results = dict(extract_each({"good": videos / "good.mp4", "text": videos / "text.mp4"}, RGB_ONLY, weights="random"))
+    names = {path.name for path in out.iterdir()}
+    assert names == {".leases", "failures.jsonl", "good.h5"}, "nothing is left of the others"
+    assert list((out / ".leases").iterdir()) == []
+    given = [(name, videos / f"{name}.mp4") for name in ("good", "text")]
+    results = dict(extract_videos(given, load_extractor(RGB_ONLY, "random", "auto", "auto", "cpu")))
     assert isinstance(results["good"], VideoFeatures)
     assert isinstance(results["text"], HrproError)
     np.testing.assert_array_equal(results["good"].streams["rgb"], read_features(out / "good.h5").streams["rgb"])
@@ -346,7 +442,10 @@ def test_kill_in_the_middle_leaves_only_whole_files(tmp_path: Path) -> None:
     ],
 )
 def test_windows(count: int, length: int, stride: int, expected: list[list[int]]) -> None:
-    assert list(windows(range(count), length, stride)) == expected
+    windows: Windows[int] = Windows(length, stride)
+    found = [window for item in range(count) if (window := windows.push(item))]
+    rest = windows.rest()
+    assert found + ([rest] if rest else []) == expected
 
 
 @pytest.mark.parametrize(
@@ -360,3 +459,24 @@ def test_windows(count: int, length: int, stride: int, expected: list[list[int]]
 )
 def test_resized_size(width: int, height: int, resize: Any, expected: tuple[int, int]) -> None:
     assert resized_size(width, height, resize) == expected
+
+
+def test_gray_and_resize_on_a_device_are_opencv_s() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 90, 120, 3), dtype=np.uint8)
+    expected = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
+    np.testing.assert_array_equal(gray(torch.from_numpy(frames)).numpy(), expected)
+    smooth = cv2.GaussianBlur(frames[0], (0, 0), 2)
+    for size in ((60, 45), (53, 40), (200, 150), (120, 90)):
+        found = resize_on_device(torch.from_numpy(smooth), size).numpy().astype(int)
+        assert found.shape == (size[1], size[0], 3)
+        assert np.abs(found - resize_frame(smooth, size)).max() <= 1
+
+
+def test_crop_views() -> None:
+    image = torch.arange(5 * 6).view(1, 5, 6)
+    centre = crop_views(image, 3, "center")
+    assert [view.tolist() for view in centre] == [[[[7, 8, 9], [13, 14, 15], [19, 20, 21]]]]
+    five = crop_views(image, 3, "five")
+    assert [int(view[0, 0, 0]) for view in five] == [0, 3, 12, 15, 7]
+    ten = crop_views(image, 3, "ten")
+    assert [int(view[0, 0, 0]) for view in ten] == [0, 3, 12, 15, 7, 2, 5, 14, 17, 9]

@@ -102,7 +102,8 @@ def version(location: Location) -> dict[str, Any]:
     system, path = _system(str(location))
     with _named(location):
         facts = system.info(path)
-    return {"size": facts["size"], "modified": str(facts.get("ETag") or facts.get("LastModified") or facts.get("mtime"))}
+    changes = facts.get("ETag") or facts.get("LastModified") or facts.get("mtime")
+    return {"size": facts["size"], "modified": str(changes)}
 
 
 def describe_source(location: Location, copy: Path) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _system(url: str) -> tuple[Any, str]:
     if "::" in url:
         raise HrproError(f"{url}: chained URLs are not supported; give one such as s3://bucket/folder")
     try:
-        return fsspec.core.url_to_fs(url)  # type: ignore[no-any-return]
+        return fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         hint = "; pip install 'hrpro-pipeline[s3]'" if protocol == "s3" else ""
         raise HrproError(f"{url}: {' '.join(str(error).split())}{hint}") from None

@@ -71,9 +71,7 @@ class DecodeRecord:
 Decoded = VideoFacts | FrameChunk | DecodeRecord
 
 
-def decoded(
-    request: DecodeRequest, device: str = "cpu", without: dict[str, str] | None = None
-) -> Iterator[Decoded]:
+def decoded(request: DecodeRequest, device: str = "cpu", without: dict[str, str] | None = None) -> Iterator[Decoded]:
     """Decode in this process: the facts, the chunks, the record. Raises HrproError for a video that cannot be read.
 
     Args:
@@ -86,7 +84,8 @@ def decoded(
     info = decoding.info
     yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps)
     ticks = 0
-    for chunk in frame_chunks(resample(decoding, info, request.fps), request.resize):
+    shown = resample(decoding, info, request.fps, lambda: decoding.partial_reason is not None)
+    for chunk in frame_chunks(shown, request.resize):
         ticks += sum(chunk.ticks)
         yield chunk
     yield DecodeRecord(
@@ -98,7 +97,7 @@ def decoded(
         codec=info.codec,
         rotation=info.rotation,
         ticks=ticks,
-        seconds=info.duration_seconds if decoding.partial_reason is None else ticks / request.fps,
+        seconds=decoding.decoded_part.duration_seconds,
         partial_reason=decoding.partial_reason,
     )
 
@@ -130,11 +129,19 @@ class DecoderProcess:
                 without["torchcodec"] = str(error)
         while True:
             try:
-                yield from progress.news(self._attempt(request, without))
+                for item in progress.news(self._attempt(request, without)):
+                    # A chain that never was to have torchcodec does not know why it is not there.
+                    if isinstance(item, DecodeRecord) and request.decoder == "auto" and "torchcodec" in without:
+                        reasons = [without["torchcodec"], item.fallback_reason]
+                        yield replace(item, fallback_reason="; ".join(filter(None, reasons)))
+                    else:
+                        yield item
                 return
-            except _DecoderFailed as failure:
+            except _DecoderError as failure:
                 if failure.decoder in without:
-                    raise HrproError(f"{request.path.name}: its decoder {failure.reason}; re-encode or remove it") from None
+                    raise HrproError(
+                        f"{request.path.name}: decoding {failure.reason}; re-encode or remove it"
+                    ) from None
                 without[failure.decoder] = f"{failure.decoder} {failure.reason}"
 
     def close(self) -> None:
@@ -164,13 +171,13 @@ class DecoderProcess:
                 else:
                     yield FrameChunk(np.frombuffer(payload, np.uint8).reshape(header["shape"]), header["ticks"])
         except ChildError as error:
-            raise _DecoderFailed(first, str(error)) from None
+            raise _DecoderError(first, str(error)) from None
         finally:
             if not finished:  # died, or nobody wants the rest
                 self.close()
 
 
-class _DecoderFailed(Exception):
+class _DecoderError(Exception):
     def __init__(self, decoder: str, reason: str) -> None:
         super().__init__(reason)
         self.decoder, self.reason = decoder, reason
@@ -217,7 +224,8 @@ def main() -> None:
         except HrproError as error:
             channel.send({"kind": "failed", "reason": str(error)})
         except Exception as error:  # noqa: BLE001  a file of an unforeseen kind: the next one may be better
-            channel.send({"kind": "failed", "reason": f"{request.path.name}: {type(error).__name__}: {one_line(error)}"})
+            reason = f"{request.path.name}: {type(error).__name__}: {one_line(error)}"
+            channel.send({"kind": "failed", "reason": reason})
 
 
 def _answer(channel: Channel, request: DecodeRequest, without: dict[str, str]) -> None:

@@ -41,13 +41,11 @@ def in_processes(extractions: Sequence[Extraction], jobs: Iterable[Job], on_fram
 
 
 def survivors(jobs: Iterable[Job], reason: str) -> tuple[list[Job], list[Outcome]]:
-    """Of jobs whose worker has died: those to be given out again, and outcomes of those it has happened to too often."""
-    again = [replace(job, deaths=job.deaths + 1) for job in jobs]
-    return [job for job in again if job.deaths < _MOST_DEATHS], [
-        Outcome(job.video_id, reason=f"{job.video_id}: the worker process {reason}, {job.deaths} times; re-encode or remove it")
-        for job in again
-        if job.deaths >= _MOST_DEATHS
-    ]
+    """Of jobs whose worker died: those to be given out again, and outcomes of those that it happened to too often."""
+    counted = [replace(job, deaths=job.deaths + 1) for job in jobs]
+    again = [job for job in counted if job.deaths < _MOST_DEATHS]
+    text = f"the worker process {reason}, {_MOST_DEATHS} times; re-encode or remove it"
+    return again, [Outcome(job.video_id, reason=f"{job.video_id}: {text}") for job in counted if job not in again]
 
 
 def is_suspect(job: Job) -> bool:

@@ -5,7 +5,8 @@ the same size, so that features do not depend on what else was in it.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,12 +27,12 @@ from hrpro_pipeline.data.storage import describe_source, local_copy
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.ahead import Shared, ahead
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
-from hrpro_pipeline.extract.decoder_process import DecodeRecord, DecodeRequest, Decoded, DecoderProcess, VideoFacts
+from hrpro_pipeline.extract.decoder_process import Decoded, DecodeRecord, DecodeRequest, DecoderProcess, VideoFacts
 from hrpro_pipeline.extract.decoders import DECODERS
-from hrpro_pipeline.extract.flow import cores, flow_levels, resolve_backend, tvl1
+from hrpro_pipeline.extract.flow import flow_levels, resolve_backend, tvl1
 from hrpro_pipeline.extract.frames import FrameChunk
 from hrpro_pipeline.extract.preprocess import Windows, clip, crop_views, gray
-from hrpro_pipeline.models.device import resolve_device
+from hrpro_pipeline.models.device import resolve_device, send
 
 log = logging.getLogger(__name__)
 
@@ -77,16 +78,11 @@ def load_extractor(
     where = resolve_device(device)
     backend = resolve_backend(flow)
     check_decoder(decoder)
-    return Extractor(
-        settings,
-        load_backbones(settings, weights, where),
-        backend,
-        where,
-        decoder,
-        lanes=1 if where.type == "cpu" else max(1, min(_MOST_LANES, cores() // max(1, torch.cuda.device_count()))),
-        batch=_BATCH.get(where.type, 2),
-        keep_partial=keep_partial,
-    )
+    lanes = 1
+    if where.type == "cuda":
+        lanes = max(1, min(_MOST_LANES, (os.cpu_count() or 1) // torch.cuda.device_count()))
+    backbones = load_backbones(settings, weights, where)
+    return Extractor(settings, backbones, backend, where, decoder, lanes, _BATCH.get(where.type, 2), keep_partial)
 
 
 def check_decoder(decoder: str) -> None:
@@ -152,6 +148,7 @@ class _Video:
     rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
     ticks: int = 0
     in_batch: int = 0
+    reported: bool = False
 
 
 _Decoded = tuple[_Video, Decoded | HrproError]
@@ -205,7 +202,8 @@ def _network_inputs(items: Iterable[_Decoded], extractor: Extractor) -> Iterator
 
 def _of_chunk(video: _Video, chunk: FrameChunk, still: Tensor, extractor: Extractor) -> list[tuple[Inputs, int]]:
     settings = extractor.settings
-    frames = torch.as_tensor(chunk.frames).to(extractor.device)  # [n, H, W, 3]: each frame is uploaded here, once
+    # [n, H, W, 3]: each frame is uploaded here, once.
+    frames = send(chunk.frames, extractor.device) if isinstance(chunk.frames, np.ndarray) else chunk.frames
     images: Sequence[Tensor | None] = [None] * len(chunk.ticks)
     if "rgb" in settings.streams:
         views = crop_views(frames.permute(0, 3, 1, 2), settings.crop, settings.crops)
@@ -267,7 +265,7 @@ def _through_networks(
         yield from _of_batch(full, size * crops, extractor)
 
     for video, item in items:
-        if video.failed and not isinstance(item, HrproError):
+        if video.reported:
             continue
         if isinstance(item, list):
             for inputs, ticks in item:
@@ -281,10 +279,11 @@ def _through_networks(
             if rest := video.windows.rest():
                 yield from add(video, rest)
             video.record = item
-            if video.in_batch == 0 and not video.failed:
+            if video.in_batch == 0 and not video.reported:
                 yield video.video_id, _finished(video, extractor)
         else:
             batch[:] = [(owner, window) for owner, window in batch if owner is not video]
+            video.reported = True
             yield video.video_id, item
     if batch:
         yield from flush()
@@ -296,10 +295,11 @@ def _of_batch(
     """Rows for the windows of a batch, filled up to `clips` clips; then the videos that are finished with them."""
     videos = list(dict.fromkeys(video for video, _ in batch))
     try:
-        rows = {stream: _rows([window for _, window in batch], stream, clips, extractor) for stream in extractor.backbones}
+        windows = [window for _, window in batch]
+        rows = {stream: _rows(windows, stream, clips, extractor) for stream in extractor.backbones}
     except (ValueError, RuntimeError, MemoryError) as error:
         for video in videos:
-            video.failed = True
+            video.failed = video.reported = True
             yield video.video_id, _unforeseen(video.video_id, error)
         return
     for index, (video, _) in enumerate(batch):

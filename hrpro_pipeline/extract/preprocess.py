@@ -4,8 +4,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Generic, Literal, TypeVar
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -46,7 +46,7 @@ def on_ray(
         here = {"include_dashboard": False} if address is None else {}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  Ray raises many types
             raise HrproError(f"Ray cluster {address or 'on this machine'}: {_first_line(error)}") from None
     try:
         size = _size(ray.nodes(), extraction.device, workers)

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import av
@@ -11,6 +11,7 @@ import numpy as np
 from av.stream import Disposition
 
 from hrpro_pipeline.data.files import safe_id
+from hrpro_pipeline.data.storage import Location, is_url, list_remote, name_of
 from hrpro_pipeline.errors import HrproError
 
 SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
@@ -29,6 +30,7 @@ MAX_PACKETS = 10_000_000
 MAX_HOURS = 100
 MAX_CLOCK_FPS = 1000
 
+Found = TypeVar("Found")
 Image = TypeVar("Image")
 
 
@@ -247,28 +249,43 @@ def resample(
         given += 1
 
 
-def find_videos(paths: Sequence[Path]) -> dict[str, Path]:
-    """Video id -> file, for files and folders (not their sub-folders), in the order given.
+def find_videos(paths: Sequence[Location]) -> dict[str, Location]:
+    """Video id -> file, for files and folders (not their sub-folders), in the order given; the same for URLs.
 
     A file given by name is taken whatever its suffix; in folders, those with the suffix of a video.
 
     Raises:
         HrproError: a path that does not exist, a folder without videos, two files with the same id.
     """
-    found: dict[str, Path] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-            if not files:
-                raise HrproError(f"{path}: no videos in this folder; expected files such as {', '.join(SUFFIXES[:4])}")
-        else:
-            files = [_local_file(path, must_be_video=False)]
-        for file in files:
-            video_id = safe_id(file.stem)
+    found: dict[str, Location] = {}
+    for path in paths:
+        for file in _remote_videos(str(path)) if is_url(path) else _local_videos(Path(path)):
+            video_id = safe_id(PurePosixPath(name_of(file)).stem)
             other = found.setdefault(video_id, file)
-            if other.resolve() != file.resolve():
+            if other != file and (is_url(other) or is_url(file) or Path(other).resolve() != Path(file).resolve()):
                 raise HrproError(f"{other} and {file}: both would be video {video_id!r}; rename one of them")
     return found
+
+
+def _local_videos(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [_local_file(path, must_be_video=False)]
+    return _not_empty(path, sorted(file for file in path.iterdir() if _is_video_name(file.name)))
+
+
+def _remote_videos(url: str) -> list[str]:
+    files = list_remote(url)
+    return [url] if files is None else _not_empty(url, [file for file in files if _is_video_name(name_of(file))])
+
+
+def _is_video_name(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _not_empty(folder: Location, files: list[Found]) -> list[Found]:
+    if not files:
+        raise HrproError(f"{folder}: no videos in this folder; expected files such as {', '.join(SUFFIXES[:4])}")
+    return files
 
 
 def _local_file(path: Path, must_be_video: bool = True) -> Path:

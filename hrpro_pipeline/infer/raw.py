@@ -1,9 +1,9 @@
 """Features of raw videos, extracted the way that a model was trained."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from hrpro_pipeline.data.features import VideoFeatures
+from hrpro_pipeline.data.storage import Location
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import extract_videos, load_extractor
 from hrpro_pipeline.models.checkpoint import TrainedModel
@@ -11,7 +11,7 @@ from hrpro_pipeline.models.checkpoint import TrainedModel
 
 def features_of_videos(
     model: TrainedModel,
-    videos: Mapping[str, Path],
+    videos: Mapping[str, Location],
     *,
     weights: str = "auto",
     decoder: str = "auto",
@@ -20,7 +20,7 @@ def features_of_videos(
     """Extract videos with the model's own settings, and give each as it finishes; nothing is written.
 
     Args:
-        videos: path by video id.
+        videos: path or URL by video id.
         weights: `auto` for what the model's features were made with, or a folder of weight files.
 
     Raises:
