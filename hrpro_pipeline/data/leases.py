@@ -1,5 +1,6 @@
 """Leases: several runs on one folder share its videos. A run that is killed, in whatever way, has lost its leases."""
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ def take_lease(folder: Path, name: str) -> BaseFileLock | None:
         lock.acquire(timeout=0)
     except Timeout:
         return None
+    except FileNotFoundError:  # another run tidied up
+        return take_lease(folder, name)
     return lock
 
 
@@ -23,6 +26,12 @@ def give_back(lease: BaseFileLock) -> None:
     """End a lease. Its file is removed first: filelock takes no lock on a file that is gone."""
     Path(lease.lock_file).unlink(missing_ok=True)
     lease.release()
+
+
+def tidy(folder: Path) -> None:
+    """Remove what leases leave in a folder, unless another run has some."""
+    with contextlib.suppress(OSError):
+        (folder / _FOLDER).rmdir()
 
 
 @contextmanager

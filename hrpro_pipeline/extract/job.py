@@ -15,7 +15,7 @@ from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.data.features import feature_name, read_header
 from hrpro_pipeline.data.files import sha256
-from hrpro_pipeline.data.leases import give_back, take_lease
+from hrpro_pipeline.data.leases import give_back, take_lease, tidy
 from hrpro_pipeline.data.storage import Location, is_url, joined, local_copy, version
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.backbones import weight_digests
@@ -143,6 +143,8 @@ def extract_folder(
             if remaining:
                 time.sleep(_LEASE_SECONDS)
     update_failures(out, {*summary.done, *summary.skipped, *(each.video_id for each in summary.failed)}, summary.failed)
+    if isinstance(out, Path):
+        tidy(out)
     summary.seconds = time.monotonic() - started
     return summary
 

@@ -114,7 +114,8 @@ def _stored(out: Location, video_id: str, features: VideoFeatures | HrproError) 
 def main() -> None:
     """Serve the engine that started this process."""
     channel = serve()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("hrpro_pipeline.extract.weights").setLevel(logging.ERROR)  # the engine's side has said it
     message = channel.receive()
     if message is None:
         return
