@@ -21,10 +21,19 @@ Message = tuple[dict[str, Any], bytearray]
 
 _LENGTHS = struct.Struct("<QQ")  # of the header and of the bytes
 _PIPE_BYTES = 1 << 20
+_MOST_HEADER, _MOST_PAYLOAD = 1 << 24, 1 << 32
 
 
 class ChildError(Exception):
-    """The child died or went silent; the text says which, in one line."""
+    """The child died or went silent; the text says which, in one line.
+
+    Attributes:
+        killed: somebody or the system (out of memory) killed it; it did not crash by itself.
+    """
+
+    def __init__(self, text: str, killed: bool = False) -> None:
+        super().__init__(text)
+        self.killed = killed
 
 
 class Channel:
@@ -53,6 +62,8 @@ class Channel:
         if lengths is None:
             return None
         header_bytes, payload_bytes = _LENGTHS.unpack(lengths)
+        if header_bytes > _MOST_HEADER or payload_bytes > _MOST_PAYLOAD:
+            return None  # not a message: something has gone very wrong there
         text = self._read(header_bytes, seconds)
         payload = self._read(payload_bytes, seconds)
         if text is None or payload is None:
@@ -110,8 +121,7 @@ class Child(Channel):
             self.close()
             raise ChildError(f"did not answer within {self.silence_seconds:g} s") from None
         if message is None:
-            self.close()
-            raise ChildError(_ending(self._process.returncode))
+            raise self._ended()
         return message
 
     def ask(self, header: dict[str, Any]) -> None:
@@ -119,21 +129,27 @@ class Child(Channel):
         try:
             self.send(header)
         except OSError:
-            self.close()
-            raise ChildError(_ending(self._process.returncode)) from None
+            raise self._ended() from None
 
     def close(self) -> None:
         """Kill the child; more than once does no harm."""
         if self._process.poll() is None:
             # An exit of its own, under way when its pipe closes, is reported as such.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(0.2 if self._closed_by_itself() else 0)
+                self._process.wait(5 if self._closed_by_itself() else 0)
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 assert pipe is not None
                 pipe.close()
+
+    def _ended(self) -> ChildError:
+        self.close()
+        code = self._process.returncode
+        if code < 0:
+            return ChildError(f"crashed ({signal.Signals(-code).name})", killed=code == -signal.SIGKILL)
+        return ChildError(f"ended with exit code {code}")
 
     def _closed_by_itself(self) -> bool:
         poll = select.poll()
@@ -159,9 +175,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-def _ending(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"crashed ({signal.Signals(-code).name})"
-    return f"ended with exit code {code}"

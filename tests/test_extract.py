@@ -25,7 +25,7 @@ from hrpro_pipeline.extract.flow import quantise_flow, tvl1
 from hrpro_pipeline.extract.frames import FrameChunk, frame_chunks, resize_frame, resized_size
 from hrpro_pipeline.extract.i3d import random_i3d
 from hrpro_pipeline.extract.job import extract_folder
-from hrpro_pipeline.extract.preprocess import Windows
+from hrpro_pipeline.extract.preprocess import Windows, crop_views, gray, resize_on_device
 from hrpro_pipeline.extract.video import probe, resample
 
 CPU = torch.device("cpu")

@@ -17,6 +17,8 @@ from hrpro_pipeline.extract.video import num_clock_frames, one_line, resample
 
 # A decoder that gives nothing for so long hangs.
 SILENCE_SECONDS = 120.0
+# A process that was killed did not crash by itself: only when it is so often on one video, the decoder is to blame.
+_BLAMED_KILLS = 3
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class DecoderProcess:
         """
         without: dict[str, str] = {}
         progress = _Progress()
+        kills = 0
         if device != "cpu" and request.decoder in ("auto", "torchcodec"):
             here = replace(request, decoder="torchcodec", keep_partial=False)
             try:
@@ -138,6 +141,9 @@ class DecoderProcess:
                         yield item
                 return
             except _DecoderError as failure:
+                kills += failure.killed
+                if failure.killed and kills < _BLAMED_KILLS:
+                    continue
                 if failure.decoder in without:
                     raise HrproError(
                         f"{request.path.name}: decoding {failure.reason}; re-encode or remove it"
@@ -171,16 +177,16 @@ class DecoderProcess:
                 else:
                     yield FrameChunk(np.frombuffer(payload, np.uint8).reshape(header["shape"]), header["ticks"])
         except ChildError as error:
-            raise _DecoderError(first, str(error)) from None
+            raise _DecoderError(first, str(error), error.killed) from None
         finally:
             if not finished:  # died, or nobody wants the rest
                 self.close()
 
 
 class _DecoderError(Exception):
-    def __init__(self, decoder: str, reason: str) -> None:
+    def __init__(self, decoder: str, reason: str, killed: bool) -> None:
         super().__init__(reason)
-        self.decoder, self.reason = decoder, reason
+        self.decoder, self.reason, self.killed = decoder, reason, killed
 
 
 class _Progress:

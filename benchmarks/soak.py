@@ -1,0 +1,108 @@
+"""Many short videos, and processes killed at random while they are extracted; JSON on standard output.
+
+    python benchmarks/soak.py [--videos 500] [--kills 20] [--workers 2] [--seed 0]
+
+Made videos are extracted once undisturbed. Then again into another folder, while processes of the run - workers and the
+decoders below them - are killed with SIGKILL at random moments. The run must end well, and every file must be the same
+to the bit. Exit code 1 if not.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from machine import describe, emit
+from made_videos import write_drifting
+
+SETTINGS = ["--weights", "random", "--device", "cpu", "--set", "extract.resize=64", "--set", "extract.crop=64"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=int, default=500)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for k in range(arguments.videos):
+            write_drifting(folder / "videos" / f"v{k:04d}.mp4", rng.randint(5, 60), 80, 64, seed=k % 20)
+        calm_seconds, calm, _ = _extract(folder, "calm", arguments.workers, 0, 0.0, rng)
+        pause = calm_seconds / (arguments.kills + 1)
+        seconds, code, killed = _extract(folder, "soaked", arguments.workers, arguments.kills, pause, rng)
+        same = [
+            path.name
+            for path in sorted((folder / "calm").glob("*.h5"))
+            if (folder / "soaked" / path.name).is_file()
+            and path.read_bytes() == (folder / "soaked" / path.name).read_bytes()
+        ]
+        rest = sorted({path.name for path in (folder / "soaked").iterdir()} - set(same))
+    good = calm == 0 and code == 0 and len(same) == arguments.videos and not rest
+    emit(
+        {
+            "what": "soak",
+            "videos": arguments.videos,
+            "workers": arguments.workers,
+            "killed": killed,
+            "exit_code": code,
+            "undisturbed_seconds": calm_seconds,
+            "seconds": seconds,
+            "identical_files": len(same),
+            "other_files": rest[:5],
+            "good": good,
+            **describe(torch.device("cpu")),
+        }
+    )
+    sys.exit(0 if good else 1)
+
+
+def _extract(
+    folder: Path, out: str, workers: int, kills: int, pause: float, rng: random.Random
+) -> tuple[float, int, dict[str, int]]:
+    """Seconds, exit code, and how many processes of each kind were killed."""
+    words = ["extract", folder / "videos", "--out", folder / out, "--workers", workers, *SETTINGS]
+    started = time.perf_counter()
+    killed = {"worker": 0, "decoder_process": 0}
+    with subprocess.Popen([sys.executable, "-m", "hrpro_pipeline", *map(str, words)], stdout=sys.stderr) as process:
+        while process.poll() is None and sum(killed.values()) < kills:
+            time.sleep(rng.uniform(0.5, 1.5) * pause)
+            found = _processes_below(process.pid)
+            if process.poll() is None and found:
+                pid, kind = rng.choice(found)
+                os.kill(pid, signal.SIGKILL)
+                killed[kind] += 1
+        code = process.wait()
+    return time.perf_counter() - started, code, killed
+
+
+def _processes_below(pid: int) -> list[tuple[int, str]]:
+    """Workers and decoders of a run: process id and kind."""
+    parents, lines = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            lines[int(folder.name)] = (folder / "cmdline").read_text()
+        except OSError:
+            continue  # it has just ended
+    found, below = [], [pid]
+    while below:
+        parent = below.pop()
+        for child in [child for child, its in parents.items() if its == parent]:
+            below.append(child)
+            for kind in ("worker", "decoder_process"):
+                if f"extract.{kind}" in lines[child]:
+                    found.append((child, kind))
+    return found
+
+
+if __name__ == "__main__":
+    main()
