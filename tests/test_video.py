@@ -180,14 +180,14 @@ def test_decord_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(decoders, "_DECORD_SECONDS", 0.2)
     monkeypatch.setattr(decoders, "_read_batch", lambda reader, wanted: decoders.threading.Event().wait(20))
     assert len(list(decoding)) == 5
-    assert decoding.fallback_reason == "decord failed after 0 frames: decord did not answer within 0.2 s"
+    assert decoding.fallback_reason == "decord failed after 0 frames: no answer within 0.2 s"
 
 
 def test_without_decord_pyav_is_used_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "a.mp4", moving_square(5))
     monkeypatch.setitem(sys.modules, "decord", None)  # what `import` finds of a package that is not installed
     decoding = decode(path)
-    assert (decoding.decoder, decoding.fallback_reason) == ("pyav", "decord is not installed")
+    assert (decoding.decoder, decoding.fallback_reason) == ("pyav", "decord refused: it is not installed")
     assert len(list(decoding)) == 5
 
 

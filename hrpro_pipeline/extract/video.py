@@ -1,5 +1,6 @@
 """Videos as frames with timestamps, and one constant-rate clock over them whatever the decoder."""
 
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from av.stream import Disposition
 
 from hrpro_pipeline.data.files import safe_id
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.containers import cut_off
 
 SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
 
@@ -46,6 +48,7 @@ class VideoInfo:
         rotation: degrees counter-clockwise by which frames are turned for display; a multiple of 90.
         container, pixel_format: FFmpeg's names.
         stream_index: which of the container's streams it is.
+        incomplete: how the container says that a part of the video is not in the file; None if it does not.
     """
 
     path: Path
@@ -61,6 +64,7 @@ class VideoInfo:
     pixel_format: str
     stream_index: int
     num_video_streams: int
+    incomplete: str | None = None
 
     @property
     def num_packets(self) -> int:
@@ -137,35 +141,74 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
     )
     if not info.duration_seconds <= MAX_HOURS * 3600:
         raise HrproError(f"{path.name}: {info.duration_seconds / 3600:.0f} hours long; longer than {MAX_HOURS}; cut it")
-    return info
+    return replace(info, incomplete=_what_is_missing(info, container, stream, packets))
 
 
 @dataclass(frozen=True)
 class _Packets:
-    """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0."""
+    """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0.
+
+    `num_read` counts the others as well; `stopped_by` is the error at which reading stopped.
+    """
 
     stamps: np.ndarray
     num_untimed: int
     last_duration: int
+    num_read: int
+    stopped_by: str | None
 
 
 def _read_packets(path: Path, container: "av.container.InputContainer", stream: av.VideoStream) -> _Packets:
     stamps = array("q")  # eight bytes a packet, whatever its size
-    num_untimed = last = last_duration = 0
-    for packet in container.demux(stream):
-        # Frames of discarded packets (before the start of an edit) are never shown.
-        if not packet.size or packet.is_discard:
-            continue
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is None:
-            num_untimed += 1
-        else:
-            if not stamps or stamp >= last:
-                last, last_duration = stamp, packet.duration or 0
-            stamps.append(stamp)
-        if len(stamps) + num_untimed > MAX_PACKETS:
-            raise HrproError(f"{path.name}: more than {MAX_PACKETS} frames; cut it")
-    return _Packets(np.array(stamps, np.float64), num_untimed, last_duration)
+    num_untimed = num_read = last = last_duration = 0
+    stopped_by = None
+    try:
+        for packet in container.demux(stream):
+            num_read += bool(packet.size)
+            # Frames of discarded packets (before the start of an edit) are never shown.
+            if not packet.size or packet.is_discard:
+                continue
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is None:
+                num_untimed += 1
+            else:
+                if not stamps or stamp >= last:
+                    last, last_duration = stamp, packet.duration or 0
+                stamps.append(stamp)
+            if num_read > MAX_PACKETS:
+                raise HrproError(f"{path.name}: more than {MAX_PACKETS} frames; cut it")
+    except (av.FFmpegError, OSError) as error:
+        if not num_read:
+            raise
+        stopped_by = one_line(error)
+    return _Packets(np.array(stamps, np.float64), num_untimed, last_duration, num_read, stopped_by)
+
+
+def _what_is_missing(
+    info: VideoInfo, container: "av.container.InputContainer", stream: av.VideoStream, packets: _Packets
+) -> str | None:
+    """A part that the container promises and the file does not hold, in words.
+
+    A file that was cut off, or whose structure is damaged, reads like a shorter video.
+    """
+    if packets.stopped_by is not None:
+        return f"reading stopped after {packets.num_read} frames: {packets.stopped_by}"
+    cut = cut_off(info.path, info.container)
+    if cut is not None:
+        return cut
+    if info.container.startswith("mov") and stream.frames - packets.num_read > max(2, 0.05 * stream.frames):
+        return f"{packets.num_read} of {stream.frames} frames are in the file"
+    if info.container.startswith("matroska") and container.duration:
+        promised = container.duration / 1e6
+        hours = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+        if hours:
+            promised = min(promised, int(hours[1]) * 3600 + int(hours[2]) * 60 + float(hours[3]))
+        elif len(container.streams) > 1:  # another stream may be the longer one
+            return None
+        end = info.start_seconds + info.duration_seconds
+        if promised - end > max(0.5, 0.05 * promised):
+            return f"{end:.1f} of {promised:.1f} s are in the file"
+    return None
 
 
 def one_line(error: Exception, limit: int = 160) -> str:
