@@ -108,19 +108,21 @@ class Decoding:
     def _from_pyav(self, skip: int) -> Iterator[Timed]:
         """Frames from number `skip` on."""
         info = self.info
-        count = 0
+        count, failure = 0, None
 
-        def counted(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-            nonlocal count
-            for count, frame in enumerate(frames, 1):  # noqa: B007  read by the caller
-                yield frame
+        def until_failure(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+            nonlocal count, failure
+            try:
+                for count, frame in enumerate(frames, 1):  # noqa: B007  read by the caller
+                    yield frame
+            except (av.FFmpegError, OSError) as error:
+                failure = one_line(error)
 
-        try:
-            for index, frame in _with_indices(counted(_pyav_frames(info)), info):
-                if index >= skip:
-                    yield self._counted(index), _rgb(frame, info.rotation)
-        except (av.FFmpegError, OSError) as error:
-            raise self._stopped(count, one_line(error)) from None
+        for index, frame in _with_indices(until_failure(_pyav_frames(info)), info):
+            if index >= skip:
+                yield self._counted(index), _rgb(frame, info.rotation)
+        if failure is not None:
+            raise self._stopped(count, failure)
         if info.num_packets - count > max(2, 0.05 * info.num_packets):
             raise self._stopped(count, "the other frames cannot be decoded")
 
@@ -338,8 +340,8 @@ def _open_torchcodec(info: VideoInfo, device: str) -> tuple[Reader, list[str]]:
     """A reader, and what NVDEC refused, in words. Raises an exception that says why the video is refused."""
     try:
         from torchcodec.decoders import VideoDecoder
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"it is not installed ({error.name} is missing)") from None
+    except ModuleNotFoundError:
+        raise RuntimeError("it is not installed") from None
     except (ImportError, OSError, RuntimeError) as error:
         raise RuntimeError(f"it cannot be loaded: {_loading_error(str(error))}") from None
     _check_container(info)

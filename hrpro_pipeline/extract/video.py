@@ -293,7 +293,8 @@ def resample(
 def find_videos(paths: Sequence[Path]) -> dict[str, Path]:
     """Video id -> file, for files and folders (not their sub-folders), in the order given.
 
-    A file given by name is taken whatever its suffix; in folders, those with the suffix of a video.
+    A file given by name is taken whatever its suffix; in folders, those with the suffix of a video. Symbolic links are
+    followed, as they are the user's own; what a media file names is never opened.
 
     Raises:
         HrproError: a path that does not exist, a folder without videos, two files with the same id.
@@ -315,13 +316,18 @@ def find_videos(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _local_file(path: Path, must_be_video: bool = True) -> Path:
-    if not path.exists():
-        hint = "; only local files are read" if ":/" in str(path) else ""
-        raise HrproError(f"{path}: no such file{hint}")
-    if not path.is_file():
-        raise HrproError(f"{path}: not a file; expected a video")
-    if must_be_video and path.stat().st_size == 0:
-        raise HrproError(f"{path.name}: empty file (0 bytes); copy or download it again")
+    try:
+        if not path.exists():
+            hint = "; only local files are read" if ":/" in str(path) else ""
+            raise HrproError(f"{path}: no such file{hint}")
+        if not path.is_file():
+            raise HrproError(f"{path}: not a file; expected a video")
+        if must_be_video:
+            with path.open("rb") as file:
+                if not file.read(1):
+                    raise HrproError(f"{path.name}: empty file (0 bytes); copy or download it again")
+    except OSError as error:
+        raise HrproError(f"{path}: cannot be read ({one_line(error)}); check its permissions") from None
     return path.absolute()  # a name such as `concat:a` is then never taken for a protocol
 
 
