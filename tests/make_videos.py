@@ -7,135 +7,92 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 
-# Irregular times, and times with B-frames' usual trouble: a start that is not 0.
+# Times in milliseconds: irregular ones, a start that is not 0, and frames before 0, which an edit list cuts off.
 IRREGULAR = [40 * k + 400 * (k > 9) + 17 * (k % 3 == 1) + 1000 * (k > 20) for k in range(30)]
 LATE = [1234 + 40 * k for k in range(30)]
 EARLY = [40 * k - 280 for k in range(30)]
-B_FRAMES = {"bf": "2", "g": "12"}
-X264_B = {"x264-params": "bframes=3:b-adapt=0:keyint=12:scenecut=0"}
-X264_PLAIN = {"x264-params": "bframes=0:keyint=12"}
+
+X264 = {"codec": "libx264", "options": {"x264-params": "bframes=0:keyint=12"}}
+X264_B = {"codec": "libx264", "options": {"x264-params": "bframes=3:b-adapt=0:keyint=12:scenecut=0"}}
+X264_INTERLACED = {"codec": "libx264", "options": {"x264-params": "bframes=2:b-adapt=0:keyint=12:tff=1"}}
+X265 = {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=12:bframes=3:open-gop=1"}}
+MPEG4_B = {"codec": "mpeg4", "options": {"bf": "2", "g": "12"}}
+MPEG2_B = {"codec": "mpeg2video", "options": {"bf": "2", "g": "12"}}
+VP8 = {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8"}}
+VP9 = {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}}
+HIDDEN = {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"}  # frames never shown
 
 # File name -> arguments of `write_video`, for files of 30 frames.
 MADE: dict[str, dict[str, Any]] = {
-    "h264.mp4": {"codec": "libx264", "options": X264_PLAIN},
-    "h264_b.mp4": {"codec": "libx264", "options": X264_B},
-    "h264_b.mov": {"codec": "libx264", "options": X264_B},
-    "h264_b.mkv": {"codec": "libx264", "options": X264_B},
-    "h264_b.ts": {"codec": "libx264", "options": X264_B},
-    "h264_b.flv": {"codec": "libx264", "options": X264_B},
-    "h264_b.avi": {"codec": "libx264", "options": X264_B},
-    "h264_b_no_edit_list.mp4": {
-        "codec": "libx264",
-        "options": X264_B,
-        "container_options": {"use_editlist": "0", "movflags": "negative_cts_offsets"},
-    },
-    "h264_fragments.mp4": {
-        "codec": "libx264",
-        "options": X264_B,
-        "container_options": {"movflags": "frag_keyframe+empty_moov"},
-    },
-    "h264_10bit.mkv": {"codec": "libx264", "pix_fmt": "yuv420p10le", "options": X264_B},
-    "h264_odd.mp4": {"codec": "libx264", "pix_fmt": "yuv444p", "size": (35, 45), "options": X264_B},
-    "h264_audio.mp4": {"codec": "libx264", "options": X264_B, "audio": "aac"},
-    "h264_audio.ts": {"codec": "libx264", "options": X264_B, "audio": "aac"},
-    "h264_irregular.mp4": {"codec": "libx264", "options": X264_B, "milliseconds": IRREGULAR},
-    "h264_irregular.mkv": {"codec": "libx264", "options": X264_B, "milliseconds": IRREGULAR},
-    "h264_late.mp4": {"codec": "libx264", "options": X264_B, "milliseconds": LATE},
-    "h264_late.mkv": {"codec": "libx264", "options": X264_B, "milliseconds": LATE},
-    "h264_late.ts": {"codec": "libx264", "options": X264_B, "milliseconds": LATE},
-    "h264_full_range.mp4": {"codec": "libx264", "pix_fmt": "yuvj420p", "options": X264_B},
-    "h264_rotated_90.mp4": {"codec": "libx264", "options": X264_B, "rotation": 90},
-    "h264_rotated_180.mov": {"codec": "libx264", "options": X264_B, "rotation": 180},
-    "h264_rotated_270.mp4": {"codec": "libx264", "options": X264_PLAIN, "rotation": 270},
-    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none"}},
-    "hevc_10bit.mkv": {"codec": "libx265", "pix_fmt": "yuv420p10le", "options": {"x265-params": "log-level=none"}},
-    "mpeg4.mp4": {"codec": "mpeg4"},
-    "mpeg4.avi": {"codec": "mpeg4"},
-    "mpeg4_b.avi": {"codec": "mpeg4", "options": B_FRAMES},
-    "mpeg4_b.mkv": {"codec": "mpeg4", "options": B_FRAMES},
-    "mpeg4_b.mov": {"codec": "mpeg4", "options": B_FRAMES},
-    "mpeg4_irregular.mkv": {"codec": "mpeg4", "milliseconds": IRREGULAR},
-    "mpeg2_b.ts": {"codec": "mpeg2video", "options": B_FRAMES},
-    "mpeg2_b.mpg": {"codec": "mpeg2video", "options": B_FRAMES},
-    "mpeg1_audio.mpg": {"codec": "mpeg1video", "options": B_FRAMES, "audio": "mp2"},
-    "vp8.webm": {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8"}},
-    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
-    "vp9_alt_ref.webm": {
-        "codec": "libvpx-vp9",
-        "options": {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"},
-    },
-    "vp9_irregular.webm": {
-        "codec": "libvpx-vp9",
-        "milliseconds": IRREGULAR,
-        "options": {"deadline": "realtime", "cpu-used": "8"},
-    },
-    "vp8_alt_ref.webm": {
-        "codec": "libvpx",
-        "options": {"deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": "16"},
-    },
-    "h264_cut.mp4": {"codec": "libx264", "options": X264_B, "milliseconds": EARLY},
-    "h264_cut.mov": {"codec": "libx264", "options": X264_B, "milliseconds": EARLY},
-    "mpeg4_cut.mp4": {"codec": "mpeg4", "milliseconds": EARLY},
-    "h264_cut.mkv": {"codec": "libx264", "options": X264_B, "milliseconds": EARLY},
-    "h264_interlaced.mp4": {"codec": "libx264", "options": {"x264-params": "bframes=2:b-adapt=0:keyint=12:tff=1"}},
-    "h264_interlaced.ts": {"codec": "libx264", "options": {"x264-params": "bframes=2:b-adapt=0:keyint=12:tff=1"}},
-    "h264_open_gop.mp4": {"codec": "libx264", "options": {"x264-params": "bframes=3:b-adapt=0:keyint=12:open-gop=1"}},
-    "h264_pyramid.avi": {
-        "codec": "libx264",
-        "options": {"x264-params": "bframes=5:b-adapt=0:b-pyramid=normal:keyint=30"},
-    },
-    "hevc_open_gop.ts": {
-        "codec": "libx265",
-        "options": {"x265-params": "log-level=none:keyint=12:open-gop=1:bframes=3"},
-    },
-    "hevc_odd.mkv": {
-        "codec": "libx265",
-        "pix_fmt": "yuv444p",
-        "size": (67, 47),
-        "options": {"x265-params": "log-level=none"},
-    },
-    "hevc_cut.mp4": {"codec": "libx265", "milliseconds": EARLY, "options": {"x265-params": "log-level=none"}},
-    "h264_30.mp4": {"codec": "libx264", "options": X264_B, "fps": 30},
-    "h264_ntsc.mkv": {"codec": "libx264", "options": X264_B, "fps": Fraction(30000, 1001)},
-    "h264_ntsc.ts": {"codec": "libx264", "options": X264_B, "fps": Fraction(30000, 1001)},
-    "vp9_odd.webm": {"codec": "libvpx-vp9", "size": (61, 45), "options": {"deadline": "realtime", "cpu-used": "8"}},
-    "vp8_odd.mkv": {"codec": "libvpx", "size": (61, 45), "options": {"deadline": "realtime", "cpu-used": "8"}},
-    "ffv1_odd_420.mkv": {"codec": "ffv1", "size": (61, 45)},
-    "ffv1_odd_410.mkv": {"codec": "ffv1", "pix_fmt": "yuv410p", "size": (61, 45)},
-    "av1_10bit.mp4": {"codec": "libsvtav1", "pix_fmt": "yuv420p10le", "options": {"preset": "12"}},
-    "h264_709.mp4": {
-        "codec": "libx264",
-        "options": {"x264-params": "bframes=0:colormatrix=bt709:colorprim=bt709:transfer=bt709"},
-    },
-    "h264_2020.mp4": {
-        "codec": "libx264",
-        "pix_fmt": "yuv420p10le",
-        "options": {"x264-params": "bframes=0:colormatrix=bt2020nc:colorprim=bt2020:transfer=smpte2084"},
-    },
-    "h264_full709.mp4": {"codec": "libx264", "options": {"x264-params": "bframes=0:colormatrix=bt709:fullrange=on"}},
-    "h264_rgb.mp4": {"codec": "libx264rgb", "pix_fmt": "rgb24"},
-    "h264_gbr.mkv": {"codec": "libx265", "pix_fmt": "gbrp", "options": {"x265-params": "log-level=none"}},
-    "h264_422.mov": {"codec": "libx264", "pix_fmt": "yuv422p", "size": (66, 46), "options": X264_B},
-    "mpeg2_422_interlaced.ts": {"codec": "mpeg2video", "pix_fmt": "yuv422p", "options": {"flags": "+ilme+ildct"}},
-    "mpeg2_interlaced.mkv": {"codec": "mpeg2video", "options": {"flags": "+ilme+ildct"}},
-    "pal8.mov": {"codec": "png", "pix_fmt": "gray"},
-    "rgba.mov": {"codec": "png", "pix_fmt": "rgba"},
-    "vc.gif": {"codec": "gif", "pix_fmt": "rgb8"},
-    "vp9_audio.webm": {"codec": "libvpx-vp9", "audio": "libopus", "options": {"deadline": "realtime", "cpu-used": "8"}},
+    # Containers, with frames out of order.
+    "h264.mp4": X264_B,
+    "h264.mov": X264_B,
+    "h264.mkv": X264_B,
+    "h264.ts": X264_B,
+    "h264.flv": X264_B,
+    "h264.avi": X264_B,
+    "h264_fragments.mp4": X264_B | {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "h264_no_edits.mp4": X264_B | {"container_options": {"use_editlist": "0", "movflags": "negative_cts_offsets"}},
+    "mpeg4.avi": MPEG4_B,
+    "mpeg4.mkv": MPEG4_B,
+    "mpeg4.mov": MPEG4_B,
+    "mpeg2.ts": MPEG2_B,
+    "mpeg2.mpg": MPEG2_B,
+    "hevc.ts": X265,
+    "hevc.mp4": X265,
+    # In order.
+    "h264_in_order.mp4": X264,
+    "mpeg4_in_order.avi": {"codec": "mpeg4"},
+    "vp8.webm": VP8,
+    "vp9.webm": VP9,
+    "vp8_hidden.webm": VP8 | {"options": HIDDEN},
+    "vp9_hidden.webm": VP9 | {"options": HIDDEN},
     "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "12"}},
-    "av1.webm": {"codec": "libsvtav1", "options": {"preset": "12"}},
-    "ffv1_odd.mkv": {"codec": "ffv1", "pix_fmt": "yuv444p", "size": (63, 47)},
-    "ffv1_rgb.mkv": {"codec": "ffv1", "pix_fmt": "bgr0", "size": (63, 47)},
-    "mjpeg_odd.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "size": (63, 47)},
     "mjpeg.mov": {"codec": "mjpeg", "pix_fmt": "yuvj422p"},
-    "png.mov": {"codec": "png", "pix_fmt": "rgb24", "size": (35, 45)},
-    "raw.avi": {"codec": "rawvideo", "pix_fmt": "yuv420p"},
-    "prores.mov": {"codec": "prores_ks", "pix_fmt": "yuv422p10le"},
+    "raw.avi": {"codec": "rawvideo"},
     "flv1.flv": {"codec": "flv"},
     "wmv2.wmv": {"codec": "wmv2"},
+    # Times.
+    "irregular.mp4": X264_B | {"milliseconds": IRREGULAR},
+    "irregular.mkv": X264_B | {"milliseconds": IRREGULAR},
+    "irregular.webm": VP9 | {"milliseconds": IRREGULAR},
+    "late.mp4": X264_B | {"milliseconds": LATE},
+    "late.mkv": X264_B | {"milliseconds": LATE},
+    "late.ts": X264_B | {"milliseconds": LATE},
+    "cut.mp4": X264_B | {"milliseconds": EARLY},
+    "cut.mov": MPEG4_B | {"milliseconds": EARLY},
+    "cut_hevc.mp4": X265 | {"milliseconds": EARLY},
+    "ntsc.mkv": X264_B | {"fps": Fraction(30000, 1001)},
+    "ntsc.ts": X264_B | {"fps": Fraction(30000, 1001)},
+    # Rotation.
+    "rotated_90.mp4": X264_B | {"rotation": 90},
+    "rotated_180.mov": X264_B | {"rotation": 180},
+    "rotated_270.mp4": X264 | {"rotation": 270},
+    # Sound.
+    "sound.mp4": X264_B | {"audio": "aac"},
+    "sound.ts": X264_B | {"audio": "aac"},
+    "sound.mpg": {"codec": "mpeg1video", "audio": "mp2"},
+    "sound.webm": VP9 | {"audio": "libopus"},
+    # Odd sizes and other pixels.
+    "odd.mp4": X264_B | {"pix_fmt": "yuv444p", "size": (65, 45)},
+    "odd.webm": VP9 | {"size": (61, 45)},
+    "odd.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "size": (63, 47)},
+    "odd_444.mkv": {"codec": "ffv1", "pix_fmt": "yuv444p", "size": (63, 47)},
+    "odd_420.mkv": {"codec": "ffv1", "size": (61, 45)},
+    "h264_10bit.mkv": X264_B | {"pix_fmt": "yuv420p10le"},
+    "hevc_10bit.mp4": X265 | {"pix_fmt": "yuv420p10le"},
+    "av1_10bit.mp4": {"codec": "libsvtav1", "pix_fmt": "yuv420p10le", "options": {"preset": "12"}},
+    "prores_10bit.mov": {"codec": "prores_ks", "pix_fmt": "yuv422p10le"},
+    "bt709.mp4": {"codec": "libx264", "options": {"x264-params": "colormatrix=bt709:fullrange=on"}},
+    "rgb.mp4": {"codec": "libx264rgb", "pix_fmt": "rgb24"},
+    "rgba.mov": {"codec": "png", "pix_fmt": "rgba"},
     "gray.mkv": {"codec": "ffv1", "pix_fmt": "gray"},
-    "wide_pixels.mp4": {"codec": "libx264", "options": X264_B, "pixel_aspect": Fraction(4, 3)},
+    "wide_pixels.mp4": X264_B | {"pixel_aspect": Fraction(4, 3)},
+    "interlaced.mp4": X264_INTERLACED,
+    "interlaced.ts": X264_INTERLACED,
+    "interlaced.mkv": {"codec": "mpeg2video", "options": {"flags": "+ilme+ildct"}},
 }
 
 
@@ -170,6 +127,7 @@ def write_video(
     audio: str | None = None,
     rotation: int = 0,
     pixel_aspect: Fraction | None = None,
+    cover: bool = False,
 ) -> Path:
     """Write frames at a constant rate, or each at its own time (`milliseconds`).
 
@@ -177,6 +135,7 @@ def write_video(
         options, container_options: FFmpeg's, for the codec and the container.
         audio: the codec of an audio track (a second of silence).
         rotation: degrees counter-clockwise in the display matrix.
+        cover: the video stream is an attached picture.
     """
     base = 1 / Fraction(fps) if milliseconds is None else Fraction(1, 1000)
     with av.open(str(path), "w", container_options=dict(container_options or {})) as container:
@@ -188,6 +147,8 @@ def write_video(
         stream.codec_context.thread_count = 1
         if rotation:
             stream.set_display_rotation(rotation)
+        if cover:
+            stream.disposition = Disposition.attached_pic
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
         sound = container.add_stream(audio, rate=48000) if audio else None

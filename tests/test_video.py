@@ -1,16 +1,21 @@
-"""Decoding, timestamps and the clock: real files, made files, broken files."""
+"""Timestamps, the clock and finding videos: real files, made files, broken files."""
 
+import os
+import struct
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-from make_videos import moving_square, write_video
+from make_videos import MADE, X264_B, moving_square, write_made, write_video
 
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract import decoders
+from hrpro_pipeline.extract import video
 from hrpro_pipeline.extract.decoders import decode
-from hrpro_pipeline.extract.video import clock_indices, find_videos, num_clock_frames, probe, resample
+from hrpro_pipeline.extract.video import clock_indices, cut_at, find_videos, num_clock_frames, probe, resample
 
 CLOCK_FRAMES = {
     "arm_wrestling.mp4": 250,
@@ -122,24 +127,9 @@ def test_start_time_and_odd_sizes(tmp_path: Path) -> None:
     assert next(iter(decode(late.path)))[1].shape == (46, 62, 3)
 
 
-def test_missing_frames_keep_the_others_in_place(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mkv", moving_square(40), fps=25)
-    info = probe(path)
-
-    class Frame:
-        def __init__(self, time: float) -> None:
-            self.time = time
-
-    times = info.timestamps + info.start_seconds
-    gap = [Frame(times[i]) for i in range(40) if i not in (10, 11)]
-    found = [index for index, _ in decoders._with_indices(gap, info)]  # type: ignore[arg-type]
-    assert found[:3] == [0, 1, 2]
-    assert found[-20:] == list(range(20, 40))
-    swapped = list(range(40))
-    swapped[7], swapped[8] = 8, 7  # labels of neighbours exchanged, as in AVI files with B-frames
-    found = [index for index, _ in decoders._with_indices([Frame(times[i]) for i in swapped], info)]  # type: ignore[arg-type]
-    assert found == list(range(40))
-    # On the clock, the frame before a gap stays.
+def test_missing_frames_on_the_clock(tmp_path: Path) -> None:
+    """The frame before a gap stays."""
+    info = probe(write_video(tmp_path / "a.mkv", moving_square(40), fps=25))
     left = [(float(info.timestamps[i]), np.full(1, i)) for i in range(40) if i not in (10, 11)]
     shown = [int(image[0]) for image in resample(left, info, 25)]
     assert shown == [9 if i in (10, 11) else i for i in range(40)]
@@ -151,52 +141,10 @@ def test_one_frame(tmp_path: Path) -> None:
     assert [time for time, _ in decode(path)] == [0.0]
 
 
-def test_decord_that_fails_on_the_way_is_continued_by_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("decord", reason="decord has no wheel for this machine")
-    path = write_video(tmp_path / "a.mp4", moving_square(40))
-    expected = list(decode(path, "pyav"))
-    monkeypatch.setattr(decoders, "_CHUNK_FRAMES", 8)
-    read = decoders._read_batch
-
-    def failing(reader: object, wanted: range) -> np.ndarray:
-        if wanted.start >= 16:
-            raise RuntimeError("made to fail")
-        return read(reader, wanted)
-
-    monkeypatch.setattr(decoders, "_read_batch", failing)
-    decoding = decode(path)
-    assert decoding.decoder == "decord"
-    found = list(decoding)
-    assert decoding.decoder == "pyav"
-    assert decoding.fallback_reason == "decord failed after 16 frames: made to fail"
-    assert [time for time, _ in found] == [time for time, _ in expected]
-    assert all(np.array_equal(a[1], b[1]) for a, b in zip(found, expected, strict=True))
-
-
-def test_decord_that_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("decord", reason="decord has no wheel for this machine")
-    path = write_video(tmp_path / "a.mp4", moving_square(5))
-    decoding = decode(path)
-    monkeypatch.setattr(decoders, "_DECORD_SECONDS", 0.2)
-    monkeypatch.setattr(decoders, "_read_batch", lambda reader, wanted: decoders.threading.Event().wait(20))
-    assert len(list(decoding)) == 5
-    assert decoding.fallback_reason == "decord failed after 0 frames: decord did not answer within 0.2 s"
-
-
-def test_without_decord_pyav_is_used_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_video(tmp_path / "a.mp4", moving_square(5))
-    monkeypatch.setitem(sys.modules, "decord", None)  # what `import` finds of a package that is not installed
-    decoding = decode(path)
-    assert (decoding.decoder, decoding.fallback_reason) == ("pyav", "decord is not installed")
-    assert len(list(decoding)) == 5
-
-
 def test_files_that_are_no_videos(tmp_path: Path) -> None:
     text, empty, sound = tmp_path / "text.mp4", tmp_path / "empty.mp4", tmp_path / "sound.mkv"
     text.write_text("this is not a video\n" * 50)
     empty.touch()
-    import av
-
     with av.open(str(sound), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
@@ -230,11 +178,6 @@ def test_play_lists_and_addresses_are_refused(tmp_path: Path) -> None:
         probe(Path("concat:secret.mp4|secret.mp4"))
 
 
-def test_unknown_decoder(tmp_path: Path) -> None:
-    with pytest.raises(HrproError, match="decoder 'ffmpeg'; expected one of auto, decord, pyav"):
-        decode(write_video(tmp_path / "a.mp4", moving_square(2)), "ffmpeg")
-
-
 def test_find_videos(tmp_path: Path) -> None:
     folder, other, empty = tmp_path / "videos", tmp_path / "other", tmp_path / "empty"
     for path in (folder, other, empty):
@@ -252,3 +195,232 @@ def test_find_videos(tmp_path: Path) -> None:
         find_videos([empty])
     with pytest.raises(HrproError, match="nowhere: no such file"):
         find_videos([tmp_path / "nowhere"])
+
+
+def test_links_are_the_users_own(tmp_path: Path) -> None:
+    """Linked data sets are usual; a link that leads nowhere costs only itself."""
+    folder, elsewhere = tmp_path / "videos", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    write_video(elsewhere / "real.mp4", moving_square(5))
+    (folder / "a.mp4").symlink_to(elsewhere / "real.mp4")
+    (folder / "b.mp4").symlink_to(elsewhere / "nowhere.mp4")
+    (folder / "c.mp4").mkdir()
+    found = find_videos([folder])
+    assert list(found) == ["a", "b", "c"]
+    assert len(list(decode(found["a"]))) == 5
+    with pytest.raises(HrproError, match="b.mp4: no such file"):
+        probe(found["b"])
+    with pytest.raises(HrproError, match="c.mp4: not a file; expected a video"):
+        probe(found["c"])
+
+
+def test_a_file_that_must_not_be_read() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
+        folder = Path(name)
+        folder.chmod(0o755)
+        path = write_video(folder / "a.mp4", moving_square(5))
+        path.chmod(0)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)  # root may read anything
+            with pytest.raises(HrproError, match=r"a.mp4: cannot be read \(Permission denied\); check its permissions"):
+                probe(path)
+        finally:
+            os.seteuid(user)
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+    path = write_video(
+        tmp_path / "song.mp4", moving_square(1), codec="mjpeg", pix_fmt="yuvj420p", audio="aac", cover=True
+    )
+    with pytest.raises(HrproError, match="song.mp4: no video stream; expected a video"):
+        probe(path)
+
+
+AVI = ("large.avi", "slow.avi", "fast.avi")
+
+
+def patch(path: Path, chunk: bytes, offset: int, old: tuple[int, int], new: tuple[int, int]) -> None:
+    """Overwrite two numbers in the header of an AVI file."""
+    data = bytearray(path.read_bytes())
+    where = data.index(chunk) + 8 + offset
+    assert struct.unpack_from("<II", data, where) == old
+    struct.pack_into("<II", data, where, *new)
+    path.write_bytes(data)
+
+
+def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a file may claim, in files that claim more."""
+    wide = write_video(tmp_path / "wide.mov", np.zeros((1, 64, 20000, 3), np.uint8), codec="png", pix_fmt="rgb24")
+    large, slow, fast = [write_video(tmp_path / name, moving_square(3), codec="rawvideo") for name in AVI]
+    patch(large, b"strf", 4, (64, 48), (9000, 9000))  # width, height
+    patch(slow, b"strh", 20, (1, 25), (360_000, 1))  # seconds a frame, as a fraction
+    patch(fast, b"strh", 20, (1, 25), (1, 2**31 - 1))
+    hours = [0, 40, 200 * 3600 * 1000]
+    gap = write_video(tmp_path / "gap.mkv", moving_square(3), milliseconds=hours, codec="ffv1")
+    for path, message in [
+        (wide, "wide.mov: frames of 20000 x 64; expected at most 67108864 pixels and 16384 a side; make it smaller"),
+        (large, "large.avi: frames of 9000 x 9000; expected at most"),
+        (gap, "gap.mkv: 200 hours long; longer than 100; cut it"),
+        (slow, "slow.avi: 300 hours long; longer than 100; cut it"),
+    ]:
+        with pytest.raises(HrproError, match=message) as caught:
+            probe(path)
+        assert "\n" not in str(caught.value)
+    assert num_clock_frames(probe(fast), 25) == len(list(resample(decode(fast), probe(fast), 25))) == 1
+    path = write_video(tmp_path / "a.mp4", moving_square(11))
+    monkeypatch.setattr(video, "MAX_PACKETS", 11)
+    info = probe(path)
+    monkeypatch.setattr(video, "MAX_PACKETS", 10)
+    with pytest.raises(HrproError, match="a.mp4: more than 10 frames; cut it"):
+        probe(path)
+    for fps in (0.0, -1.0, float("nan"), float("inf"), 1e9):
+        with pytest.raises(HrproError, match="frames a second; expected more than 0 and at most 1000"):
+            num_clock_frames(info, fps)
+
+
+def cut_bytes(path: Path, share: float = 0.6) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    return path
+
+
+@pytest.mark.parametrize("name", ["h264.mkv", "vp9.webm", "mpeg4.avi", "raw.avi", "odd_444.mkv", "faststart.mp4"])
+def test_a_file_that_was_cut_off_is_not_taken_for_a_shorter_video(tmp_path: Path, name: str) -> None:
+    if name in MADE:
+        path = write_made(tmp_path, name)
+    else:
+        options = {"movflags": "faststart"}
+        path = write_video(tmp_path / name, moving_square(30, step=5), **X264_B, container_options=options)
+    whole = [frame for _, frame in decode(path, "pyav")]
+    assert probe(path).incomplete is None
+    size = path.stat().st_size
+    cut_bytes(path)
+    have = path.stat().st_size
+    with pytest.raises(HrproError, match=rf"{name}: cut off: {have} of {size} bytes; copy or download it again"):
+        decode(path)
+    decoding = decode(path, keep_partial=True)
+    frames = [frame for _, frame in decoding]
+    assert 0 < len(frames) < 30
+    assert decoding.partial_reason is not None
+    # The last packet may be in the file by half.
+    assert all(np.array_equal(a, b) for a, b in zip(frames[:-1], whole, strict=False))
+
+
+def test_a_damaged_structure_is_not_taken_for_a_shorter_video(tmp_path: Path) -> None:
+    """Matroska whose reader loses its way ends early without an error."""
+    path = write_made(tmp_path, "h264.mkv")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 200] = np.random.default_rng(0).integers(0, 256, 200, dtype=np.uint8).tobytes()
+    path.write_bytes(data)
+    with pytest.raises(HrproError, match=r"h264.mkv: 0.5 of 1.2 s are in the file; copy or download it again"):
+        decode(path)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "mjpeg.mov"])
+def test_a_file_without_its_index(tmp_path: Path, name: str) -> None:
+    path = cut_bytes(write_made(tmp_path, name))
+    with pytest.raises(HrproError, match=f"{name}: not a video that can be read"):
+        decode(path, keep_partial=True)
+
+
+@pytest.mark.parametrize("name", ["h264.ts", "mpeg2.mpg"])
+def test_streams_end_where_they_end(tmp_path: Path, name: str) -> None:
+    """They have no length that says otherwise; what is there is decoded or the error says how far."""
+    path = cut_bytes(write_made(tmp_path, name), 0.6)
+    decoding = decode(path, keep_partial=True)
+    assert 10 <= len(list(decoding)) < 30
+
+
+@pytest.mark.shared
+def test_the_part_before_the_damage_is_kept_if_asked_for(shared: Path) -> None:
+    path = shared / "videos" / "corrupted.mp4"
+    decoding = decode(path, keep_partial=True)
+    info = decoding.info
+    shown = list(resample(decoding, info, 25, lambda: decoding.partial_reason is not None))
+    assert decoding.num_decoded == 28
+    reason = "decoding stopped after 28 of 50 frames (2.8 s): Invalid data found when processing input"
+    assert decoding.partial_reason == reason
+    part = decoding.decoded_part
+    assert part.num_packets == 28
+    assert part.duration_seconds == pytest.approx(info.timestamps[28])
+    assert len(shown) == num_clock_frames(part, 25) == round(25 * info.timestamps[28])
+    assert num_clock_frames(info, 25) > len(shown)
+    with pytest.raises(HrproError, match="decoding stopped after 28 of 50 frames"):
+        list(decode(path))
+
+
+def test_a_complete_video_is_the_same_with_keep_partial(tmp_path: Path) -> None:
+    path = write_made(tmp_path, "irregular.mkv")
+    decoding = decode(path, keep_partial=True)
+    kept = list(resample(decoding, decoding.info, 25, lambda: decoding.partial_reason is not None))
+    whole = list(resample(decode(path), probe(path), 25))
+    assert decoding.partial_reason is None
+    assert decoding.decoded_part is decoding.info
+    assert len(kept) == len(whole)
+    assert all(np.array_equal(a, b) for a, b in zip(kept, whole, strict=True))
+
+
+def test_a_video_without_any_frame_is_no_partial_one(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", moving_square(30), codec="ffv1")
+    data = bytearray(path.read_bytes())
+    first = data.index(b"\xa3", len(data) // 40)
+    data[first + 20 :] = bytes(len(data) - first - 20)
+    path.write_bytes(data)
+    with pytest.raises(HrproError, match="^a.mkv: "):
+        list(decode(path, keep_partial=True))
+
+
+def test_frames_on_the_clock_end_with_the_last_decoded_frame(tmp_path: Path) -> None:
+    """Up to that frame's own end, for every place to stop: the beginning of what the whole video gives."""
+    info = probe(write_made(tmp_path, "irregular.mkv"))
+    frames = [(float(seconds), np.full(1, k)) for k, seconds in enumerate(info.timestamps)]
+    whole = [int(image[0]) for image in resample(frames, info, 25)]
+    for count in range(1, 31):
+        kept = [int(image[0]) for image in resample(frames[:count], info, 25, lambda: True)]
+        part = cut_at(info, frames[count - 1][0])
+        assert kept == whole[: len(kept)]
+        assert len(kept) == num_clock_frames(part, 25)
+        end = info.timestamps[count] if count < 30 else info.duration_seconds
+        assert part.duration_seconds == pytest.approx(end)
+        assert abs(len(kept) - 25 * end) <= 1
+        assert set(kept) <= set(range(count))
+    assert kept == whole
+    # Otherwise the last one stays to the end.
+    assert len(list(resample(frames[:5], info, 25))) == len(whole)
+
+
+PEAK = r"""
+import re, sys
+from pathlib import Path
+from hrpro_pipeline.extract.decoders import decode
+from hrpro_pipeline.extract.video import probe
+path, what = Path(sys.argv[1]), sys.argv[2]
+if what == "probe":
+    probe(path)
+else:
+    decoding = decode(path, what)
+    assert sum(1 for _ in decoding) > 1000
+    assert decoding.decoder == what, decoding.fallback_reason
+# Not `ru_maxrss`, which counts the process that started this one.
+print(int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
+"""
+
+
+def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
+    """1 and 7 minutes of raw frames: 7 and 48 MB of file, 14 and 97 MB decoded."""
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    square = moving_square(50, step=5)
+    short = write_video(tmp_path / "short.avi", np.tile(square, (30, 1, 1, 1)), codec="rawvideo")
+    long = write_video(tmp_path / "long.avi", np.tile(square, (210, 1, 1, 1)), codec="rawvideo")
+    assert long.stat().st_size > 48e6
+
+    def peak(path: Path, what: str) -> float:
+        command = [sys.executable, "-c", PEAK, str(path), what]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    growth = {what: peak(long, what) - peak(short, what) for what in ("probe", "decord", "pyav")}
+    assert all(megabytes < 20 for megabytes in growth.values()), growth

@@ -15,6 +15,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.containers import starts_as
 from hrpro_pipeline.extract.video import MAX_PIXELS, VideoInfo, cut_at, one_line, open_video, probe
 
 DECODERS = ("auto", "decord", "pyav", "torchcodec")
@@ -29,17 +30,6 @@ _DECORD_REPEATED = 1e-9
 
 # Levels by which decord's first frame may differ from PyAV's: rounding, but never another frame.
 _FIRST_FRAME_LEVELS = 8
-
-# What files of containers with an index start with; decord and torchcodec are given no others. In streams without
-# one (MPEG-TS, MPEG-PS, raw) both lose the frames before the second key frame. And as neither can be told what it may
-# open, neither must take for a play list what PyAV takes for a video: with these first bytes, FFmpeg does not.
-_FIRST_BYTES = {
-    "mov": re.compile(rb"(?=.{0,3}\0).{4}(ftyp|moov|mdat|wide|free|skip)", re.DOTALL),
-    "matroska": re.compile(rb"\x1a\x45\xdf\xa3"),
-    "avi": re.compile(rb"RIFF.{4}AVI ", re.DOTALL),
-    "flv": re.compile(rb"FLV\x01"),
-    "asf": re.compile(rb"\x30\x26\xb2\x75"),
-}
 
 # Frames over which timestamps must agree before frames count as missing.
 _LOOKAHEAD = 8
@@ -81,15 +71,19 @@ class Decoding:
         return self.info if self.partial_reason is None else cut_at(self.info, self._last_seconds)
 
     def __iter__(self) -> Iterator[Timed]:
+        info = self.info
         try:
             while self._read is not None:
                 complete = yield from self._in_chunks(self._read)
                 if complete:
-                    return
-            yield from self._from_pyav(skip=self.num_decoded)
-        except HrproError as error:
+                    break
+            else:
+                yield from self._from_pyav(skip=self.num_decoded)
+            if info.incomplete is not None:
+                raise _StoppedError(info.incomplete)
+        except _StoppedError as error:
             if not self._keep_partial or not self.num_decoded:
-                raise
+                raise HrproError(f"{info.path.name}: {error}; re-encode or remove it") from None
             self.partial_reason = str(error)
 
     def _in_chunks(self, read: Reader) -> Generator[Timed, None, bool]:
@@ -104,7 +98,8 @@ class Decoding:
                     raise RuntimeError(f"{len(batch)} frames instead of {len(wanted)}")
             except Exception as error:  # noqa: BLE001  decord and torchcodec raise many types; PyAV judges the video
                 failed = f"{self.decoder} failed after {self.num_decoded} frames: {_reason(error, info)}"
-                self._open_next(failed)
+                self._note(failed)
+                self._open_next()
                 return False
             for index, frame in zip(wanted, batch, strict=True):
                 yield self._counted(index), frame
@@ -113,19 +108,21 @@ class Decoding:
     def _from_pyav(self, skip: int) -> Iterator[Timed]:
         """Frames from number `skip` on."""
         info = self.info
-        count = 0
+        count, failure = 0, None
 
-        def counted(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-            nonlocal count
-            for count, frame in enumerate(frames, 1):  # noqa: B007  read by the caller
-                yield frame
+        def until_failure(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+            nonlocal count, failure
+            try:
+                for count, frame in enumerate(frames, 1):  # noqa: B007  read by the caller
+                    yield frame
+            except (av.FFmpegError, OSError) as error:
+                failure = one_line(error)
 
-        try:
-            for index, frame in _with_indices(counted(_pyav_frames(info)), info):
-                if index >= skip:
-                    yield self._counted(index), _rgb(frame, info.rotation)
-        except (av.FFmpegError, OSError) as error:
-            raise self._stopped(count, one_line(error)) from None
+        for index, frame in _with_indices(until_failure(_pyav_frames(info)), info):
+            if index >= skip:
+                yield self._counted(index), _rgb(frame, info.rotation)
+        if failure is not None:
+            raise self._stopped(count, failure)
         if info.num_packets - count > max(2, 0.05 * info.num_packets):
             raise self._stopped(count, "the other frames cannot be decoded")
 
@@ -135,9 +132,8 @@ class Decoding:
         self._last_seconds = float(self.info.timestamps[index])
         return self._last_seconds
 
-    def _open_next(self, *reasons: str) -> None:
+    def _open_next(self) -> None:
         """Make the next decoder that accepts the video the one in use."""
-        self._note(*reasons)
         while self._waiting:
             self.decoder, self.decoder_device, self._read = self._waiting.pop(0), "cpu", None
             try:
@@ -149,18 +145,20 @@ class Decoding:
                     self._note(*refused)
                 return
             except Exception as error:  # noqa: BLE001  decord and torchcodec raise many types; PyAV judges the video
-                self._note(_reason(error, self.info))
-        raise HrproError(f"{self.info.path.name}: no decoder is left: {self.fallback_reason}")
+                self._note(f"{self.decoder} refused: {_reason(error, self.info)}")
+        raise _StoppedError(f"no decoder is left: {self.fallback_reason}")
 
     def _note(self, *reasons: str) -> None:
         self.fallback_reason = "; ".join([*([self.fallback_reason] if self.fallback_reason else []), *reasons]) or None
 
-    def _stopped(self, count: int, reason: str) -> HrproError:
-        info = self.info
-        count = max(count, self.num_decoded)
-        seconds = float(info.timestamps[min(count, info.num_packets - 1)])
-        done = f"{count} of {info.num_packets} frames ({seconds:.1f} s)"
-        return HrproError(f"{info.path.name}: decoding stopped after {done}: {reason}; re-encode or remove it")
+    def _stopped(self, count: int, reason: str) -> "_StoppedError":
+        count, total = max(count, self.num_decoded), self.info.num_packets
+        seconds = float(self.info.timestamps[min(count, total - 1)])
+        return _StoppedError(f"decoding stopped after {count} of {total} frames ({seconds:.1f} s): {reason}")
+
+
+class _StoppedError(Exception):
+    """Decoding cannot go on; says why."""
 
 
 def decode(
@@ -190,6 +188,8 @@ def decode(
     if decoder not in DECODERS:
         raise HrproError(f"decoder {decoder!r}; expected one of {', '.join(DECODERS)}")
     info = probe(path)
+    if info.incomplete is not None and not keep_partial:
+        raise HrproError(f"{info.path.name}: {info.incomplete}; copy or download it again")
     chain = {
         "auto": ["torchcodec", "decord", "pyav"] if device.startswith("cuda") else ["decord", "pyav"],
         "pyav": ["pyav"],
@@ -197,7 +197,11 @@ def decode(
     skipped = {name: reason for name, reason in (skip_decoders or {}).items() if name in chain}
     waiting = [name for name in chain if name not in skipped]
     decoding = Decoding(info, _device=device, _waiting=waiting, _keep_partial=keep_partial)
-    decoding._open_next(*skipped.values())
+    decoding._note(*skipped.values())
+    try:
+        decoding._open_next()
+    except _StoppedError as error:
+        raise HrproError(f"{info.path.name}: {error}") from None
     return decoding
 
 
@@ -280,12 +284,14 @@ def _num_bits(pixels: av.VideoFormat) -> int:
     return max(component.bits for component in pixels.components)
 
 
-def _check_container(info: VideoInfo, decoder: str) -> None:
-    """Raises an exception where only PyAV should open a file."""
-    expected = _FIRST_BYTES.get(info.container.split(",")[0])
-    with info.path.open("rb") as file:
-        if expected is None or not expected.match(file.read(16)):
-            raise RuntimeError(f"{decoder} is not used for {info.container} files of this kind")
+def _check_container(info: VideoInfo) -> None:
+    """Raises an exception where only PyAV should open a file.
+
+    In streams without an index (MPEG-TS, MPEG-PS, raw) both other decoders lose the frames before the second key
+    frame. And neither can be told what it may open, so neither is given what it could take for a play list.
+    """
+    if not starts_as(info.path, info.container):
+        raise RuntimeError(f"not used for such files ({info.container})")
 
 
 def _open_decord(info: VideoInfo, start: int) -> Reader:
@@ -293,25 +299,25 @@ def _open_decord(info: VideoInfo, start: int) -> Reader:
     try:
         import decord
     except ImportError:
-        raise RuntimeError("decord is not installed") from None
+        raise RuntimeError("it is not installed") from None
     if start:
-        raise RuntimeError("decord is not trusted to start in the middle")
-    _check_container(info, "decord")
+        raise RuntimeError("it is not trusted to start in the middle")
+    _check_container(info)
     if info.num_video_streams > 1:
-        raise RuntimeError("decord may choose another of the video streams")
+        raise RuntimeError("it may choose another of the video streams")
     pixels = av.VideoFormat(info.pixel_format)
     if _has_halved_chroma(pixels) and (_num_bits(pixels) > 8 or info.height % 2):
-        raise RuntimeError(f"decord interpolates colour otherwise ({info.pixel_format}, {info.width} x {info.height})")
+        raise RuntimeError(f"it interpolates colour otherwise ({info.pixel_format}, {info.width} x {info.height})")
     decord.logging.set_level(decord.logging.QUIET)  # FFmpeg's own messages; errors arrive as exceptions
     reader = _with_deadline(lambda: decord.VideoReader(str(info.path), ctx=decord.cpu(0), fault_tol=_DECORD_REPEATED))
     if len(reader) != info.num_packets:
-        raise RuntimeError(f"decord counts {len(reader)} frames, the container {info.num_packets}")
+        raise RuntimeError(f"it counts {len(reader)} frames, the container {info.num_packets}")
     stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64)[:, 0]
     plausible = np.isfinite(stamps) & (np.abs(stamps) < 1e9)  # some AVI files: -3.7e17 for a frame without a timestamp
     difference = (stamps - info.timestamps - info.start_seconds)[plausible]
     interval = info.duration_seconds / info.num_packets
     if not plausible.any() or np.abs(difference - np.median(difference)).max() > interval / 2:
-        raise RuntimeError("decord's timestamps disagree with the container's")
+        raise RuntimeError("its timestamps disagree with the container's")
     return partial(_read_decord, reader, info)
 
 
@@ -322,7 +328,7 @@ def _read_decord(reader: Any, info: VideoInfo, wanted: range) -> np.ndarray:
             first = _rgb(next(frames), info.rotation)
         difference = np.abs(batch[0].astype(np.int16) - first) if batch[0].shape == first.shape else None
         if difference is None or difference.max() > _FIRST_FRAME_LEVELS:
-            raise RuntimeError("decord's first frame is not the video's")
+            raise RuntimeError("its first frame is not the video's")
     return batch
 
 
@@ -334,11 +340,11 @@ def _open_torchcodec(info: VideoInfo, device: str) -> tuple[Reader, list[str]]:
     """A reader, and what NVDEC refused, in words. Raises an exception that says why the video is refused."""
     try:
         from torchcodec.decoders import VideoDecoder
-    except ModuleNotFoundError as error:
-        raise RuntimeError(f"torchcodec is not installed ({error.name} is missing)") from None
+    except ModuleNotFoundError:
+        raise RuntimeError("it is not installed") from None
     except (ImportError, OSError, RuntimeError) as error:
-        raise RuntimeError(f"torchcodec cannot be loaded: {_loading_error(str(error))}") from None
-    _check_container(info, "torchcodec")
+        raise RuntimeError(f"it cannot be loaded: {_loading_error(str(error))}") from None
+    _check_container(info)
     decoder = VideoDecoder(
         str(info.path),
         stream_index=info.stream_index,
@@ -348,7 +354,7 @@ def _open_torchcodec(info: VideoInfo, device: str) -> tuple[Reader, list[str]]:
         seek_mode="exact",
     )
     if len(decoder) != info.num_packets:
-        raise RuntimeError(f"torchcodec counts {len(decoder)} frames, the container {info.num_packets}")
+        raise RuntimeError(f"it counts {len(decoder)} frames, the container {info.num_packets}")
     refused = []
     status = getattr(decoder, "cpu_fallback", None)  # torchcodec before 0.9 does not tell
     if device != "cpu" and status:
@@ -361,7 +367,7 @@ def _read_torchcodec(decoder: Any, info: VideoInfo, device: str, wanted: range) 
     stamps = batch.pts_seconds.numpy() - info.start_seconds
     expected = info.timestamps[wanted.start : wanted.stop]
     if len(stamps) != len(expected) or np.abs(stamps - expected).max() > info.tolerance_seconds + 1e-6:
-        raise RuntimeError("torchcodec's timestamps disagree with the container's")
+        raise RuntimeError("its timestamps disagree with the container's")
     return batch.data.numpy() if device == "cpu" else batch.data
 
 
@@ -387,7 +393,7 @@ def _with_deadline(function: Callable[[], Result]) -> Result:
     thread.start()
     thread.join(_DECORD_SECONDS)
     if not outcome:
-        raise TimeoutError(f"decord did not answer within {_DECORD_SECONDS:g} s")
+        raise TimeoutError(f"no answer within {_DECORD_SECONDS:g} s")
     result, error = outcome[0]
     if error is not None:
         raise error
@@ -395,7 +401,7 @@ def _with_deadline(function: Callable[[], Result]) -> Result:
 
 
 def _reason(error: Exception, info: VideoInfo) -> str:
-    """An exception in a line, without decord's time and source file and without the video's folder."""
+    """An exception in a line, without the decoder's time and source line and without the video's folder."""
     text = one_line(error, limit=2000)
-    text = re.sub(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ", "", text).replace(str(info.path), info.path.name)
+    text = re.sub(r"^.*?\.(cc|cpp|h):\d+[:,] ", "", text).replace(str(info.path), info.path.name)
     return one_line(RuntimeError(text))

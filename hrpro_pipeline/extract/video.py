@@ -1,5 +1,6 @@
 """Videos as frames with timestamps, and one constant-rate clock over them whatever the decoder."""
 
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from av.stream import Disposition
 from hrpro_pipeline.data.files import safe_id
 from hrpro_pipeline.data.storage import Location, is_url, list_remote, name_of
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.containers import cut_off
 
 SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
 
@@ -48,6 +50,7 @@ class VideoInfo:
         rotation: degrees counter-clockwise by which frames are turned for display; a multiple of 90.
         container, pixel_format: FFmpeg's names.
         stream_index: which of the container's streams it is.
+        incomplete: how the container says that a part of the video is not in the file; None if it does not.
     """
 
     path: Path
@@ -63,6 +66,7 @@ class VideoInfo:
     pixel_format: str
     stream_index: int
     num_video_streams: int
+    incomplete: str | None = None
 
     @property
     def num_packets(self) -> int:
@@ -139,35 +143,74 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
     )
     if not info.duration_seconds <= MAX_HOURS * 3600:
         raise HrproError(f"{path.name}: {info.duration_seconds / 3600:.0f} hours long; longer than {MAX_HOURS}; cut it")
-    return info
+    return replace(info, incomplete=_what_is_missing(info, container, stream, packets))
 
 
 @dataclass(frozen=True)
 class _Packets:
-    """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0."""
+    """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0.
+
+    `num_read` counts the others as well; `stopped_by` is the error at which reading stopped.
+    """
 
     stamps: np.ndarray
     num_untimed: int
     last_duration: int
+    num_read: int
+    stopped_by: str | None
 
 
 def _read_packets(path: Path, container: "av.container.InputContainer", stream: av.VideoStream) -> _Packets:
     stamps = array("q")  # eight bytes a packet, whatever its size
-    num_untimed = last = last_duration = 0
-    for packet in container.demux(stream):
-        # Frames of discarded packets (before the start of an edit) are never shown.
-        if not packet.size or packet.is_discard:
-            continue
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is None:
-            num_untimed += 1
-        else:
-            if not stamps or stamp >= last:
-                last, last_duration = stamp, packet.duration or 0
-            stamps.append(stamp)
-        if len(stamps) + num_untimed > MAX_PACKETS:
-            raise HrproError(f"{path.name}: more than {MAX_PACKETS} frames; cut it")
-    return _Packets(np.array(stamps, np.float64), num_untimed, last_duration)
+    num_untimed = num_read = last = last_duration = 0
+    stopped_by = None
+    try:
+        for packet in container.demux(stream):
+            num_read += bool(packet.size)
+            # Frames of discarded packets (before the start of an edit) are never shown.
+            if not packet.size or packet.is_discard:
+                continue
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is None:
+                num_untimed += 1
+            else:
+                if not stamps or stamp >= last:
+                    last, last_duration = stamp, packet.duration or 0
+                stamps.append(stamp)
+            if num_read > MAX_PACKETS:
+                raise HrproError(f"{path.name}: more than {MAX_PACKETS} frames; cut it")
+    except (av.FFmpegError, OSError) as error:
+        if not num_read:
+            raise
+        stopped_by = one_line(error)
+    return _Packets(np.array(stamps, np.float64), num_untimed, last_duration, num_read, stopped_by)
+
+
+def _what_is_missing(
+    info: VideoInfo, container: "av.container.InputContainer", stream: av.VideoStream, packets: _Packets
+) -> str | None:
+    """A part that the container promises and the file does not hold, in words.
+
+    A file that was cut off, or whose structure is damaged, reads like a shorter video.
+    """
+    if packets.stopped_by is not None:
+        return f"reading stopped after {packets.num_read} frames: {packets.stopped_by}"
+    cut = cut_off(info.path, info.container)
+    if cut is not None:
+        return cut
+    if info.container.startswith("mov") and stream.frames - packets.num_read > max(2, 0.05 * stream.frames):
+        return f"{packets.num_read} of {stream.frames} frames are in the file"
+    if info.container.startswith("matroska") and container.duration:
+        promised = container.duration / 1e6
+        hours = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+        if hours:
+            promised = min(promised, int(hours[1]) * 3600 + int(hours[2]) * 60 + float(hours[3]))
+        elif len(container.streams) > 1:  # another stream may be the longer one
+            return None
+        end = info.start_seconds + info.duration_seconds
+        if promised - end > max(0.5, 0.05 * promised):
+            return f"{end:.1f} of {promised:.1f} s are in the file"
+    return None
 
 
 def one_line(error: Exception, limit: int = 160) -> str:
@@ -252,7 +295,8 @@ def resample(
 def find_videos(paths: Sequence[Location]) -> dict[str, Location]:
     """Video id -> file, for files and folders (not their sub-folders), in the order given; the same for URLs.
 
-    A file given by name is taken whatever its suffix; in folders, those with the suffix of a video.
+    A file given by name is taken whatever its suffix; in folders, those with the suffix of a video. Symbolic links are
+    followed, as they are the user's own; what a media file names is never opened.
 
     Raises:
         HrproError: a path that does not exist, a folder without videos, two files with the same id.
@@ -289,13 +333,18 @@ def _not_empty(folder: Location, files: list[Found]) -> list[Found]:
 
 
 def _local_file(path: Path, must_be_video: bool = True) -> Path:
-    if not path.exists():
-        hint = "; only local files are read" if ":/" in str(path) else ""
-        raise HrproError(f"{path}: no such file{hint}")
-    if not path.is_file():
-        raise HrproError(f"{path}: not a file; expected a video")
-    if must_be_video and path.stat().st_size == 0:
-        raise HrproError(f"{path.name}: empty file (0 bytes); copy or download it again")
+    try:
+        if not path.exists():
+            hint = "; only local files are read" if ":/" in str(path) else ""
+            raise HrproError(f"{path}: no such file{hint}")
+        if not path.is_file():
+            raise HrproError(f"{path}: not a file; expected a video")
+        if must_be_video:
+            with path.open("rb") as file:
+                if not file.read(1):
+                    raise HrproError(f"{path.name}: empty file (0 bytes); copy or download it again")
+    except OSError as error:
+        raise HrproError(f"{path}: cannot be read ({one_line(error)}); check its permissions") from None
     return path.absolute()  # a name such as `concat:a` is then never taken for a protocol
 
 
