@@ -9,9 +9,15 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.checkpoint import FILE_NAME, load_model
 
 
-def describe(path: Path) -> Iterator[str]:
-    """Lines about a FEATURES folder, a feature file, a RUN or a model.pt. Raises HrproError for anything else."""
-    if path.suffix == ".h5":
+def describe(path: Path, snippets: bool = False) -> Iterator[str]:
+    """Lines about a FEATURES folder, a feature file, a RUN or a model.pt. Raises HrproError for anything else.
+
+    Args:
+        snippets: for a feature file, the seconds of each snippet instead.
+    """
+    if snippets:
+        yield from _snippets(path)
+    elif path.suffix == ".h5":
         yield from _feature_file(read_header(path))
     elif path.is_dir() and not (path / FILE_NAME).exists() and any(path.glob("*.h5")):
         yield from _feature_folder(path)
@@ -29,10 +35,22 @@ def _feature_file(header: FeatureHeader) -> Iterator[str]:
         f"snippets: {header.num_snippets} of {clock.snippet_frames} frames every {clock.stride}; "
         f"the first covers {first[0]:.2f}-{first[1]:.2f} s, the last {last[0]:.2f}-{last[1]:.2f} s"
     )
+    if reason := header.record.get("partial_reason"):
+        yield f"in part: {reason}"
     yield from _shared(header)
     for name in ("source", "record"):
         if content := getattr(header, name):
             yield f"{name}: {json.dumps(content, sort_keys=True)}"
+
+
+def _snippets(path: Path) -> Iterator[str]:
+    if path.suffix != ".h5":
+        raise HrproError(f"{path}: snippets are listed of one video; give its feature file (*.h5)")
+    header = read_header(path)
+    yield "snippet,start,end"
+    for index in range(header.num_snippets):
+        start, end = header.clock.window_seconds(index)
+        yield f"{index},{start:g},{end:g}"
 
 
 def _feature_folder(path: Path) -> Iterator[str]:
@@ -40,6 +58,8 @@ def _feature_folder(path: Path) -> Iterator[str]:
     snippets = sum(header.num_snippets for header in headers)
     hours = sum(header.duration_seconds for header in headers) / 3600
     yield f"features of {len(headers)} videos: {hours:.2f} hours, {snippets} snippets"
+    if partial := [header.video_id for header in headers if header.record.get("partial_reason")]:
+        yield f"in part: {', '.join(partial)}"
     kinds = {json.dumps([header.settings, header.weights], sort_keys=True): header for header in headers}
     if len(kinds) > 1:
         yield f"made with {len(kinds)} different settings; of the first:"
