@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from make_videos import moving_square, write_video
+from processes import command, wait_for
 
 from hrpro_pipeline import Detector, evaluate_detections, extract_features, train_detector
 from hrpro_pipeline.cli import main
@@ -52,6 +53,24 @@ def test_raw_video_gives_what_its_features_give(chain: Path, tmp_path: Path) -> 
         assert content == json.loads((tmp_path / "stored" / path.name).read_text())
         assert content["detections"]
         assert {item["label"] for item in content["detections"]} <= {"crawl", "dash"}
+
+
+def test_detections_appear_while_other_videos_run(chain: Path, tmp_path: Path) -> None:
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    write_video(videos / "a.mp4", moving_square(20))
+    (videos / "b.mp4").write_text("no video")
+    write_video(videos / "c.mp4", moving_square(3000))
+    arguments = command("detect", chain / "run", videos, "--out", out, "--device", "cpu")
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: (out / "a.json").exists())
+        assert process.poll() is None
+        assert not (out / "c.json").exists()
+        text, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "2 videos detected, 1 failed" in text
+    assert "b.mp4: not a video that can be read" in errors
+    assert (out / "c.json").exists()
 
 
 def test_python_interface(chain: Path, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
-from hrpro_pipeline.data.files import safe_id
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.extractor import Extractor, extract_video
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
-from hrpro_pipeline.infer.raw import features_of_videos
+from hrpro_pipeline.infer.raw import extractor_for
 from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import resolve_device
@@ -92,6 +92,7 @@ class Detector:
     def __init__(self, model: TrainedModel, device: torch.device | str = "auto") -> None:
         self.device = resolve_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device)
+        self._extractors: dict[str, Extractor] = {}  # by weights: the networks are loaded once
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> "Detector":
@@ -107,12 +108,9 @@ class Detector:
         Raises:
             HrproError: the video cannot be decoded, or the weights are not there.
         """
-        path = Path(video)
-        one = {safe_id(path.stem): path}
-        _, features = next(features_of_videos(self.model, one, weights=weights, device=str(self.device)))
-        if isinstance(features, HrproError):
-            raise features
-        return self.detect(features)
+        if weights not in self._extractors:
+            self._extractors[weights] = extractor_for(self.model, weights=weights, device=str(self.device))
+        return self.detect(extract_video(Path(video), self._extractors[weights]))
 
     def detect(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> list[Detection]:
         """Detect the actions in features, best first. Raises HrproError where they do not fit the model."""

@@ -14,9 +14,10 @@ from hrpro_pipeline.data.detections import (
 from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.extractor import extract_videos
 from hrpro_pipeline.extract.video import SUFFIXES, find_videos
 from hrpro_pipeline.infer.detector import Detector
-from hrpro_pipeline.infer.raw import features_of_videos
+from hrpro_pipeline.infer.raw import extractor_for
 from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel
 from hrpro_pipeline.progress import progress_bar
 
@@ -133,6 +134,7 @@ def _features(
             except HrproError as error:
                 yield video_id, error
         if videos:
-            yield from features_of_videos(detector.model, videos, weights=weights, decoder=decoder, device=device)
+            extractor = extractor_for(detector.model, weights=weights, decoder=decoder, device=device)
+            yield from extract_videos(videos.items(), extractor)
 
     return len(stored) + len(videos), each()
