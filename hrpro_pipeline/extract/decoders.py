@@ -28,8 +28,10 @@ _CHUNK_FRAMES = 32
 # decord raises when it would give a neighbour for more than this share of the frames: for any at all.
 _DECORD_REPEATED = 1e-9
 
-# Levels by which decord's first frame may differ from PyAV's: rounding, but never another frame.
+# Levels by which another decoder's first frame may differ from PyAV's: rounding at any pixel, and on average what
+# NVDEC's interpolation of colour comes to; but never another frame, or one that is not turned.
 _FIRST_FRAME_LEVELS = 8
+_FIRST_FRAME_LEVELS_CUDA = 10
 
 # Frames over which timestamps must agree before frames count as missing.
 _LOOKAHEAD = 8
@@ -97,8 +99,7 @@ class Decoding:
                 if len(batch) != len(wanted):
                     raise RuntimeError(f"{len(batch)} frames instead of {len(wanted)}")
             except Exception as error:  # noqa: BLE001  decord and torchcodec raise many types; PyAV judges the video
-                failed = f"{self.decoder} failed after {self.num_decoded} frames: {_reason(error, info)}"
-                self._note(failed)
+                self._note(f"{self.decoder} failed after {self.num_decoded} frames: {_reason(error, info)}")
                 self._open_next()
                 return False
             for index, frame in zip(wanted, batch, strict=True):
@@ -118,9 +119,13 @@ class Decoding:
             except (av.FFmpegError, OSError) as error:
                 failure = one_line(error)
 
-        for index, frame in _with_indices(until_failure(_pyav_frames(info)), info):
-            if index >= skip:
-                yield self._counted(index), _rgb(frame, info.rotation)
+        try:
+            for index, frame in _with_indices(until_failure(_pyav_frames(info)), info):
+                if index >= skip:
+                    image = _rgb(frame, info.rotation)
+                    yield self._counted(index), image
+        except (av.FFmpegError, ValueError) as error:  # a pixel format that cannot be converted
+            raise self._stopped(count, one_line(error)) from None
         if failure is not None:
             raise self._stopped(count, failure)
         if info.num_packets - count > max(2, 0.05 * info.num_packets):
@@ -177,7 +182,7 @@ def decode(
     way; `fallback_reason` says why.
 
     Args:
-        device: "cpu" or a CUDA device, for torchcodec.
+        device: "cpu", "cuda" or "cuda:N"; only torchcodec decodes on CUDA.
         keep_partial: where decoding stops before the end, iteration ends there, and `partial_reason` says why; not
             where it gives no frame at all.
         skip_decoders: decoders that are not to be tried, each with the reason.
@@ -315,7 +320,7 @@ def _open_decord(info: VideoInfo, start: int) -> Reader:
     stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64)[:, 0]
     plausible = np.isfinite(stamps) & (np.abs(stamps) < 1e9)  # some AVI files: -3.7e17 for a frame without a timestamp
     difference = (stamps - info.timestamps - info.start_seconds)[plausible]
-    interval = info.duration_seconds / info.num_packets
+    interval = float(np.median(np.diff(info.timestamps))) if info.num_packets > 1 else info.duration_seconds
     if not plausible.any() or np.abs(difference - np.median(difference)).max() > interval / 2:
         raise RuntimeError("its timestamps disagree with the container's")
     return partial(_read_decord, reader, info)
@@ -323,13 +328,16 @@ def _open_decord(info: VideoInfo, start: int) -> Reader:
 
 def _read_decord(reader: Any, info: VideoInfo, wanted: range) -> np.ndarray:
     batch = _with_deadline(partial(_read_batch, reader, wanted))
-    if wanted.start == 0:
-        with closing(_pyav_frames(info)) as frames:
-            first = _rgb(next(frames), info.rotation)
-        difference = np.abs(batch[0].astype(np.int16) - first) if batch[0].shape == first.shape else None
-        if difference is None or difference.max() > _FIRST_FRAME_LEVELS:
-            raise RuntimeError("its first frame is not the video's")
+    if wanted.start == 0 and np.max(_first_difference(batch[0], info)) > _FIRST_FRAME_LEVELS:
+        raise RuntimeError("its first frame is not the video's")
     return batch
+
+
+def _first_difference(given: np.ndarray, info: VideoInfo) -> np.ndarray:
+    """Levels between a first frame and PyAV's, [H, W, 3]; 255 for one of another size."""
+    with closing(_pyav_frames(info)) as frames:
+        first = _rgb(next(frames), info.rotation)
+    return np.abs(given.astype(np.int16) - first) if given.shape == first.shape else np.full(first.shape, 255)
 
 
 def _read_batch(reader: Any, wanted: range) -> np.ndarray:
@@ -345,6 +353,11 @@ def _open_torchcodec(info: VideoInfo, device: str) -> tuple[Reader, list[str]]:
     except (ImportError, OSError, RuntimeError) as error:
         raise RuntimeError(f"it cannot be loaded: {_loading_error(str(error))}") from None
     _check_container(info)
+    if device != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():  # torchcodec would write a page to the terminal
+            raise RuntimeError("no CUDA device")
     decoder = VideoDecoder(
         str(info.path),
         stream_index=info.stream_index,
@@ -368,6 +381,10 @@ def _read_torchcodec(decoder: Any, info: VideoInfo, device: str, wanted: range) 
     expected = info.timestamps[wanted.start : wanted.stop]
     if len(stamps) != len(expected) or np.abs(stamps - expected).max() > info.tolerance_seconds + 1e-6:
         raise RuntimeError("its timestamps disagree with the container's")
+    if wanted.start == 0:
+        difference = _first_difference(batch.data[0].cpu().numpy(), info)
+        if difference.max() > _FIRST_FRAME_LEVELS if device == "cpu" else difference.mean() > _FIRST_FRAME_LEVELS_CUDA:
+            raise RuntimeError("its first frame is not the video's")
     return batch.data.numpy() if device == "cpu" else batch.data
 
 
