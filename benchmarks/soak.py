@@ -3,8 +3,8 @@
     python benchmarks/soak.py [--videos 500] [--kills 20] [--workers 2] [--seed 0]
 
 Made videos are extracted once undisturbed. Then again into another folder, while processes of the run - workers and the
-decoders below them - are killed with SIGKILL, each when a random number of videos is done. The run must end well, and every file must be the same
-to the bit. Exit code 1 if not.
+decoders below them - are killed with SIGKILL, each when a random number of videos is done. The run must end well, and
+every file must be the same to the bit. Exit code 1 if not.
 """
 
 import argparse
