@@ -117,9 +117,7 @@ class Detector:
         """Detect the actions in features, best first. Raises HrproError where they do not fit the model."""
         return self.detect_with_curves(features, ambiguous)[0]
 
-    def detect_with_curves(
-        self, features: VideoFeatures, ambiguous: Ambiguous = ()
-    ) -> tuple[list[Detection], Curves]:
+    def detect_with_curves(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> tuple[list[Detection], Curves]:
         """`detect`, and the scores that the candidates were cut from."""
         model = self.model
         check_features(model, features.header)
