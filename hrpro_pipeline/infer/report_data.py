@@ -74,7 +74,7 @@ def report_data(
         "scores": {
             "lowest": math.floor(min([0, *scores])),
             "highest": math.ceil(max([1, *scores])),
-            "best": max(scores, default=1.0),
+            "best": max((score for score in scores if score > 0), default=1.0),
             "initial": _initial_score(scores, max(_SHOWN_AT_FIRST * len(shown), 2 * num_segments)),
         },
         "hasMedia": media is not None,

@@ -56,7 +56,7 @@ def film_strip(path: Path, count: int) -> FilmStrip:
             stream = container.streams.video[0]
             codec = stream.codec_context.name
             for time, frame in _spread(container, stream, path, count):
-                images.append(_small(frame))
+                images.append(_small(frame, float(stream.sample_aspect_ratio or 1)))
                 seconds.append(round(time, 3))
     except (av.FFmpegError, OSError, ValueError) as error:
         problem = one_line(error)
@@ -107,10 +107,11 @@ def _spread(
             last = shown
 
 
-def _small(frame: av.VideoFrame) -> np.ndarray:
-    """The frame turned upright and fitted into the box, RGB uint8 [h, w, 3]."""
+def _small(frame: av.VideoFrame, pixel_width: float) -> np.ndarray:
+    """The frame turned upright and fitted into the box, RGB uint8 [h, w, 3]; a pixel may be wider than high."""
     turns = round(frame.rotation / 90) % 4
     box = (_WIDTH, _HEIGHT) if turns % 2 == 0 else (_HEIGHT, _WIDTH)
-    scale = min(box[0] / frame.width, box[1] / frame.height)
-    width, height = (max(2, round(side * scale)) for side in (frame.width, frame.height))
+    shown = (frame.width * pixel_width, frame.height)
+    scale = min(box[0] / shown[0], box[1] / shown[1])
+    width, height = (max(2, round(side * scale)) for side in shown)
     return np.rot90(frame.reformat(width=width, height=height, format="rgb24").to_ndarray(), turns)

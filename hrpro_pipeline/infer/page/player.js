@@ -39,7 +39,7 @@ function cannotPlay() {
   const { media } = videos[state.video];
   if (!playable || !media) return;
   playable = false;
-  showPlayer(`This browser cannot play ${media.name}${media.codec && ` (${media.codec})`}, or it is not there any more.`);
+  showPlayer(`This browser cannot play ${media.name}${media.codec && ` (${media.codec})`}, or it has moved.`);
   setTime(state.time);
 }
 
