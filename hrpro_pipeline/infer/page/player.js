@@ -32,7 +32,8 @@ function showPlayer(note) {
   player.hidden = !playable;
   byId("still").hidden = playable || !media?.film;
   byId("screen").hidden = !playable && !media?.film;
-  byId("player-note").textContent = [note, media?.problem && `No thumbnails: ${media.problem}.`].filter(Boolean).join(" ");
+  const problem = media?.problem && `No thumbnails: ${media.problem}.`;
+  byId("player-note").textContent = [note, problem].filter(Boolean).join(" ");
 }
 
 function cannotPlay() {
@@ -95,5 +96,7 @@ player.addEventListener("seeking", () => {
   if (requested === null || Math.abs(player.currentTime - requested) > 0.05) stopAt = null;
 });
 for (const event of ["seeked", "timeupdate"]) {
-  player.addEventListener(event, () => { if (playable && !following && player.readyState) setTime(player.currentTime); });
+  player.addEventListener(event, () => {
+    if (playable && !following && player.readyState) setTime(player.currentTime);
+  });
 }

@@ -46,7 +46,8 @@ function buildSummary() {
   if (evaluation) {
     const leftOut = evaluation.leftOut
       ? ` Left out, of other videos or classes: ${count(evaluation.leftOut, "detection")}.` : "";
-    const missing = evaluation.missing ? ` ${count(evaluation.missing, "video")} without detections count as missed.` : "";
+    const missing = evaluation.missing
+      ? ` ${count(evaluation.missing, "video")} without detections count as missed.` : "";
     content.push(make("p", { className: "dim" },
       `${count(evaluation.detections, "detection")} compared with ${count(evaluation.segments, "true segment")} in ` +
       `${count(evaluation.videos, "video")}.${missing}${leftOut}`), tiles());
@@ -55,8 +56,8 @@ function buildSummary() {
   } else {
     content.push(make("p", {}, "Scores and errors need ground truth: hrpro report --annotations FILE."));
   }
-  if (histograms.lengths) cards.append(histogramCard("Lengths", histograms.lengths, "seconds", true));
-  if (histograms.scores) cards.append(histogramCard("Scores", histograms.scores, "score", false));
+  if (histograms.lengths) cards.append(lengthsCard(histograms.lengths));
+  if (histograms.scores) cards.append(scoresCard(histograms.scores));
   page.replaceChildren(...content, cards);
   drawCharts();
 }
@@ -99,7 +100,7 @@ function curvesCard() {
       name: plain(short(classes[item.class].label, 24)),
       x: [0, ...item.recall, item.recall.at(-1) ?? 0], y: [item.precision[0] ?? 0, ...item.precision, 0],
       line: { color: classes[item.class].color, width: 2, shape: "vh" },
-      hovertemplate: `${plain(short(classes[item.class].label, 60))}<br>precision %{y:.2f} at recall %{x:.2f}<extra></extra>`,
+      hovertemplate: `${nameOf(item.class)}<br>precision %{y:.2f} at recall %{x:.2f}<extra></extra>`,
     })), {
       xaxis: { title: { text: "recall" }, range: [-0.02, 1.03] },
       yaxis: { title: { text: "precision" }, range: [-0.02, 1.05] },
@@ -128,14 +129,15 @@ function classCard() {
 function errorsCard() {
   const names = diagnosis.profile.map((_, index) => `${index + 1}G`);
   const totals = diagnosis.profile.map((row) => Math.max(1, row.reduce((sum, value) => sum + value, 0)));
-  const node = chartNode("Detections by kind of error", 320, (chartBox) => drawChart(chartBox, kinds.map((kind, index) => ({
-    type: "bar", name: kind, x: names, y: diagnosis.profile.map((row, at) => (100 * row[index]) / totals[at]),
-    customdata: diagnosis.profile.map((row) => row[index]), marker: { color: KIND_COLORS[index] },
-    hovertemplate: `${kind}<br>%{customdata} detections, %{y:.1f}%<extra>%{x}</extra>`,
-  })), {
-    barmode: "stack", bargap: 0.15, xaxis: { title: { text: "rank within the class, in true segments" } },
-    yaxis: { title: { text: "%" }, range: [0, 100] },
-  }));
+  const node = chartNode("Detections by kind of error", 320, (chartBox) => drawChart(chartBox,
+    kinds.map((kind, index) => ({
+      type: "bar", name: kind, x: names, y: diagnosis.profile.map((row, at) => (100 * row[index]) / totals[at]),
+      customdata: diagnosis.profile.map((row) => row[index]), marker: { color: KIND_COLORS[index] },
+      hovertemplate: `${kind}<br>%{customdata} detections, %{y:.1f}%<extra>%{x}</extra>`,
+    })), {
+      barmode: "stack", bargap: 0.15, xaxis: { title: { text: "rank within the class, in true segments" } },
+      yaxis: { title: { text: "%" }, range: [0, 100] },
+    }));
   const sum = (index, upTo) => diagnosis.profile.slice(0, upTo).reduce((total, row) => total + row[index], 0);
   const rows = kinds.map((kind, index) => {
     const key = make("span", { className: "swatch", "--class": KIND_COLORS[index] });
@@ -146,63 +148,73 @@ function errorsCard() {
   const counts = table(["kind", "best G", `best ${names.length} G`], rows);
   counts.querySelector("tbody tr:last-child").className = "last";
   return card("Errors by kind",
-    `At tIoU ${diagnosis.tiou}, as in DETAD (Alwassel et al., 2018). G is the number of true segments of a class: the ` +
-    "first bar has each class's best G detections, the second the next G, and so on. Double: its segment has a better " +
-    "detection. Localisation: right label, tIoU from 0.1. Wrong label: well placed. Confusion: neither. Background: tIoU " +
-    "below 0.1. Missed: segments that no detection so far is right about.", make("div", { className: "beside" }, counts, node), "wide");
+    `At tIoU ${diagnosis.tiou}, as in DETAD (Alwassel et al., 2018). G is the number of true segments of a class: ` +
+    "the first bar has each class's best G detections, the second the next G, and so on. Double: its segment has a " +
+    "better detection. Localisation: right label, tIoU from 0.1. Wrong label: well placed. Confusion: neither. " +
+    "Background: tIoU below 0.1. Missed: segments that no detection so far is right about.",
+    make("div", { className: "beside" }, counts, node), "wide");
 }
 
 function confusionCard() {
+  const { confusion } = diagnosis;
   const labels = [...diagnosis.classes.map((item) => classes[item.class].label), "background"];
-  const names = labels.map((label, index) => plain(short(label, 18)) + "\u200b".repeat(index)); // no two alike
-  const rowSums = diagnosis.confusion.map((row) => Math.max(1, row.reduce((sum, value) => sum + value, 0)));
+  const last = labels.length - 1;
+  const axisNames = labels.map((label, index) => plain(short(label, 18)) + "\u200b".repeat(index)); // no two alike
+  const totals = confusion.map((row) => Math.max(1, row.reduce((sum, value) => sum + value, 0)));
   const size = Math.max(280, Math.min(labels.length, 60) * 26 + 130);
   const node = chartNode("True class by detected class", size, (chartBox) => drawChart(chartBox, [{
-    type: "heatmap", x: names, y: names, z: diagnosis.confusion.map((row, at) => row.map((value) => value / rowSums[at])),
-    text: diagnosis.confusion.map((row) => row.map((value) => value || "")), customdata: diagnosis.confusion, texttemplate: labels.length <= 16 ? "%{text}" : "", showscale: false, xgap: 1, ygap: 1,
+    type: "heatmap", x: axisNames, y: axisNames, z: confusion.map((row, at) => row.map((value) => value / totals[at])),
+    text: confusion.map((row) => row.map((value) => value || "")), customdata: confusion,
+    texttemplate: labels.length <= 16 ? "%{text}" : "", showscale: false, xgap: 1, ygap: 1,
     zmin: 0, zmax: 1, colorscale: [[0, cssColor("--card")], [1, "#4477AA"]],
     hovertemplate: "true: %{y}<br>detected: %{x}<br>%{customdata}<extra></extra>",
   }], {
     xaxis: { title: { text: "detected" }, tickangle: -45, constrain: "domain", showgrid: false },
     yaxis: { title: { text: "true", standoff: 14 }, autorange: "reversed", showgrid: false },
   }));
-  const pairs = [];
-  diagnosis.confusion.forEach((row, at) => row.forEach((value, to) => {
-    if (at !== to && value) pairs.push([at, to, value]);
-  }));
   node.classList.add("main");
-  pairs.sort((one, other) => other[2] - one[2]);
-  const last = labels.length - 1;
-  const named2 = (index) => (index === last ? "background" : named(diagnosis.classes[index].class));
-  const most = pairs.slice(0, 12).map(([at, to, value]) =>
-    [named2(at), to === last ? "not found" : named2(to), String(value)]);
+
+  const pairs = confusion.flatMap((row, at) => row.map((value, to) => [at, to, value]))
+    .filter(([at, to, value]) => at !== to && value).sort((one, other) => other[2] - one[2]);
+  const side = (index, background) => (index === last ? background : named(diagnosis.classes[index].class));
+  const rows = pairs.slice(0, 12)
+    .map(([at, to, value]) => [side(at, "background"), side(to, "not found"), String(value)]);
   return card("Confusion",
-    `The best G detections of all (G: the number of true segments) at tIoU ${diagnosis.tiou}, best first: each takes a ` +
-    "free segment of its class, or else of any. Rows are true classes, columns what they were detected as; the last " +
-    "column was not found, the last row is background that was detected as something.",
-    make("div", { className: "beside" }, node, ...(most.length ? [table(["true", "detected as", "times"], most)] : [])),
+    `The best G detections of all (G: the number of true segments) at tIoU ${diagnosis.tiou}, best first: each takes ` +
+    "a free segment of its class, or else of any. Rows are true classes, columns what they were detected as; the " +
+    "last column was not found, the last row is background that was detected as something.",
+    make("div", { className: "beside" }, node, ...(rows.length ? [table(["true", "detected as", "times"], rows)] : [])),
     "wide");
 }
 
 const ROUND = [0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600];
 
-function histogramCard(title, { edges, counts }, unit, isLogarithmic) {
-  const colors = ["#8A929B", "#4477AA"];
-  const series = Object.entries(counts);
-  const shades = series.length === 1 ? ["#4477AA"] : title === "Scores" ? ["#228833", "#8A929B"] : colors;
+function lengthsCard({ edges, counts }) {
   const marks = ROUND.filter((value) => value >= edges[0] && value <= edges.at(-1));
+  return histogramCard("Lengths", edges, counts, ["#8A929B", "#4477AA"], {
+    xaxis: { title: { text: "seconds" }, type: "log", ...(marks.length > 2 && { tickvals: marks }) },
+    yaxis: { title: { text: "number" } },
+  });
+}
+
+function scoresCard({ edges, counts }) {
+  return histogramCard("Scores", edges, counts, ["#228833", "#8A929B"], {
+    xaxis: { title: { text: "score" } }, yaxis: { title: { text: "number" }, type: "log", dtick: 1 },
+  });
+}
+
+function histogramCard(title, edges, counts, colors, layout) {
+  const series = Object.entries(counts);
+  const middle = layout.xaxis.type === "log"
+    ? (low, high) => Math.sqrt(low * high) : (low, high) => (low + high) / 2;
   const node = chartNode(`Histogram of ${title.toLowerCase()}`, 280, (chartBox) => drawChart(chartBox,
     series.map(([name, values], index) => ({
-      type: "bar", name, x: values.map((_, bin) => (isLogarithmic
-        ? Math.sqrt(edges[bin] * edges[bin + 1]) : (edges[bin] + edges[bin + 1]) / 2)),
-      width: values.map((_, bin) => edges[bin + 1] - edges[bin]), y: values, opacity: series.length > 1 ? 0.7 : 1,
-      marker: { color: shades[index], line: { width: 1, color: cssColor("--card") } },
+      type: "bar", name, y: values, opacity: series.length > 1 ? 0.7 : 1,
+      x: values.map((_, bin) => middle(edges[bin], edges[bin + 1])),
+      width: values.map((_, bin) => edges[bin + 1] - edges[bin]),
+      marker: { color: series.length > 1 ? colors[index] : "#4477AA", line: { width: 1, color: cssColor("--card") } },
       customdata: values.map((_, bin) => `${edges[bin].toPrecision(3)} – ${edges[bin + 1].toPrecision(3)}`),
-      hovertemplate: `${name}: %{y}<br>%{customdata} ${unit === "seconds" ? "s" : ""}<extra></extra>`,
-    })), {
-      barmode: "overlay", showlegend: series.length > 1,
-      xaxis: { title: { text: unit }, type: isLogarithmic ? "log" : "linear", ...(isLogarithmic && marks.length > 2 && { tickvals: marks }) },
-      yaxis: { title: { text: "number" }, type: title === "Scores" ? "log" : "linear", dtick: title === "Scores" ? 1 : null },
-    }));
+      hovertemplate: `${name}: %{y}<br>%{customdata}<extra></extra>`,
+    })), { barmode: "overlay", showlegend: series.length > 1, ...layout }));
   return card(title, "", node);
 }

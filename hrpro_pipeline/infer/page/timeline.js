@@ -1,13 +1,13 @@
-// The timeline of the chosen video: one row a class, its curves beneath, and what lies over them in HTML (cursor, chosen
-// detection, frames), which moves without drawing anything again. Plotly draws; bars are numbers of seconds on a linear
-// axis, whose labels are ours.
+// The timeline of the chosen video: one row a class, its curves beneath, and what lies over them in HTML (cursor,
+// chosen detection, frames), which moves without drawing anything again. Plotly draws; bars are numbers of seconds on a
+// linear axis, whose labels are ours.
 
-const ROW = 34, CURVES = 110, GAP = 18, TOP = 4, AXIS = 28, FILM = 54;
+const ROW = 34, HIGH_ROW = 46, CURVES = 110, GAP = 18, TOP = 4, AXIS = 28, FILM = 54, RIGHT = 22;
 const MOST_LANES = 3;
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400];
 const chart = byId("chart");
 const plot = byId("timeline");
-let geometry = { left: 0, width: 1, top: 0, height: 0, rows: [], lanes: [] };
+let geometry = null; // of `measure`
 
 // Detections of a class that overlap are drawn beside each other, the best in the first lane. Those that are shown come
 // before the others, so that the lanes stay the same when the slider moves.
@@ -33,85 +33,108 @@ function laneAt(row, lane) {
 function drawTimeline() {
   const video = videos[state.video];
   const shown = shownOf(video);
+  measure(video, shown);
+  const traces = [truthBars(video), detectionBars(video, shown), pointMarks(video), ...curveLines(video)];
+  Plotly.react(plot, traces, axes(video), { displayModeBar: false, doubleClick: false, showTips: false });
+  if (!isWatched) watchPlot();
+  plot.setAttribute("aria-label",
+    `Timeline of ${video.id}: ${count(shown.length, "detection")}, listed in the table. Arrow keys step through them.`);
+  drawFilm(video.media?.film);
+  placeOverlays();
+}
+
+// Where everything goes, in pixels of the chart.
+function measure(video, shown) {
   const rows = video.rows.filter((index) => !state.hidden.has(index));
-  const place = new Map(rows.map((index, row) => [index, row]));
-  const allLanes = lanesOf(video);
   const lanes = rows.map(() => 1);
   for (const index of shown) {
-    const row = place.get(video.detections[index][0]);
-    lanes[row] = Math.max(lanes[row], allLanes[index] + 1);
+    const at = rows.indexOf(video.detections[index][0]);
+    lanes[at] = Math.max(lanes[at], lanesOf(video)[index] + 1);
   }
-  const curves = video.curves;
   const small = plot.clientWidth < 600;
-  const margin = { l: small ? 92 : 150, r: 22, t: TOP, b: AXIS };
-  const rowsHeight = Math.max(rows.length, 1) * ROW;
-  const height = rowsHeight + (curves ? GAP + CURVES : 0);
-  const film = video.media?.film;
+  const left = small ? 92 : 150;
+  const row = rows.length <= 5 ? HIGH_ROW : ROW;
+  const rowsHeight = Math.max(rows.length, 1) * row;
   geometry = {
-    left: margin.l, width: Math.max(1, plot.clientWidth - margin.l - margin.r),
-    top: (film ? FILM : 0) + TOP, height, rows, lanes,
+    small, left, width: Math.max(1, plot.clientWidth - left - RIGHT), top: (video.media?.film ? FILM : 0) + TOP,
+    height: rowsHeight + (video.curves ? GAP + CURVES : 0), rowsHeight, row, rows, lanes,
   };
+}
 
-  const [text, back, card, line, dim] = ["--text", "--back", "--card", "--line", "--dim"].map(cssColor);
-  const name = (index) => plain(short(classes[index].label, 60));
-  const span = (start, end) => `${clock(start)} – ${clock(end)} (${(end - start).toFixed(2)} s)`;
-  const visible = ([index]) => place.has(index);
-  const kind = (number) => (number === null || number < 0 ? "" : `<br>${kinds[number]} at tIoU 0.5`);
-  const best = shown.map((index) => [...video.detections[index], index]).reverse(); // the best comes last: on top
-  const shade = (score) => 0.2 + 0.8 * Math.min(Math.max(score / data.scores.best, 0), 1);
+const nameOf = (index) => plain(short(classes[index].label, 60));
+const span = (start, end) => `${clock(start)} – ${clock(end)} (${(end - start).toFixed(2)} s)`;
+const visible = ([index]) => geometry.rows.includes(index);
+const BAR = { type: "bar", orientation: "h", hoverinfo: "text" };
+
+function truthBars(video) {
   const truth = video.truth.filter(visible);
-  const points = video.points.filter(visible);
-  const bar = { type: "bar", orientation: "h", hoverinfo: "text", cliponaxis: true };
-  const traces = [
-    {
-      ...bar, y: truth.map(([index]) => place.get(index)), base: truth.map((item) => item[1]),
-      x: truth.map(([, start, end]) => end - start), width: 0.9, marker: { color: cssColor("--truth") },
-      hovertext: truth.map(([index, start, end]) => `${name(index)}, ground truth<br>${span(start, end)}`),
-    },
-    {
-      ...bar, base: best.map((item) => item[1]), x: best.map(([, start, end]) => end - start),
-      y: best.map((item) => laneAt(place.get(item[0]), allLanes[item[5]])[0]),
-      width: best.map((item) => laneAt(place.get(item[0]), allLanes[item[5]])[1] * 0.86),
-      customdata: best.map((item) => item[5]),
-      marker: {
-        color: best.map(([index, , , score]) => mix(card, classes[index].color, shade(score))),
-        line: { width: 1, color: best.map(([index]) => classes[index].color) }, // very short ones stay visible
-      },
-      hovertext: best.map(([index, start, end, score, number]) =>
-        `${name(index)}, score ${score.toFixed(3)}<br>${span(start, end)}${kind(number)}`),
-    },
-    {
-      type: "scatter", mode: "markers", hoverinfo: "text", cliponaxis: false,
-      x: points.map((item) => item[1]), y: points.map(([index]) => place.get(index)),
-      hovertext: points.map(([index, time]) => `${name(index)}, point<br>${clock(time)}`),
-      marker: { symbol: "diamond", size: small ? 7 : 9, color: text, line: { width: 1, color: card } },
-    },
-  ];
-  if (curves) {
-    const x = curves.attention.map((_, index) => curves.start + index * curves.step);
-    const add = (label, y, look) => traces.push({
-      type: "scatter", mode: x.length > 1 ? "lines" : "markers", x, y, yaxis: "y2", hoverinfo: "text", ...look,
-      hovertext: y.map((value, index) => `${label} ${value.toFixed(2)}<br>${clock(x[index])}`),
-    });
-    add("attention", curves.attention, { line: { color: dim, width: 1.5, dash: "dot" }, marker: { color: dim } });
-    curves.classes.forEach((index, row) => {
-      if (state.hidden.has(index)) return;
-      const { color } = classes[index];
-      add(name(index), curves.scores[row], { line: { color, width: 1.8 }, marker: { color } });
-    });
-  }
+  return {
+    ...BAR, width: 0.9, marker: { color: cssColor("--truth") }, base: truth.map((item) => item[1]),
+    x: truth.map(([, start, end]) => end - start), y: truth.map(([index]) => geometry.rows.indexOf(index)),
+    hovertext: truth.map(([index, start, end]) => `${nameOf(index)}, ground truth<br>${span(start, end)}`),
+  };
+}
 
-  const labels = ticks(state.view, Math.max(2, Math.floor(geometry.width / (small ? 70 : 90))));
+function detectionBars(video, shown) {
+  const best = shown.map((index) => video.detections[index]).reverse(); // the best comes last: on top
+  const allLanes = lanesOf(video);
+  const lanes = shown
+    .map((index) => laneAt(geometry.rows.indexOf(video.detections[index][0]), allLanes[index])).reverse();
+  const card = cssColor("--card");
+  const shade = (score) => 0.2 + 0.8 * Math.min(Math.max(score / data.scores.best, 0), 1);
+  const kindOf = (kind) => (kind === null || kind < 0 ? "" : `<br>${kinds[kind]} at tIoU 0.5`);
+  return {
+    ...BAR, base: best.map((item) => item[1]), x: best.map(([, start, end]) => end - start),
+    y: lanes.map(([middle]) => middle), width: lanes.map(([, height]) => height * 0.86),
+    marker: {
+      color: best.map(([index, , , score]) => mix(card, classes[index].color, shade(score))),
+      line: { width: 1, color: best.map(([index]) => classes[index].color) }, // very short ones stay visible
+    },
+    hovertext: best.map(([index, start, end, score, kind]) =>
+      `${nameOf(index)}, score ${score.toFixed(3)}<br>${span(start, end)}${kindOf(kind)}`),
+  };
+}
+
+function pointMarks(video) {
+  const points = video.points.filter(visible);
+  return {
+    type: "scatter", mode: "markers", hoverinfo: "text", cliponaxis: false,
+    x: points.map((item) => item[1]), y: points.map(([index]) => geometry.rows.indexOf(index)),
+    hovertext: points.map(([index, time]) => `${nameOf(index)}, point<br>${clock(time)}`),
+    marker: {
+      symbol: "diamond", size: geometry.small ? 7 : 9, color: cssColor("--text"),
+      line: { width: 1, color: cssColor("--card") },
+    },
+  };
+}
+
+function curveLines({ curves }) {
+  if (!curves) return [];
+  const x = curves.attention.map((_, index) => curves.start + index * curves.step);
+  const curve = (label, y, color, line) => ({
+    type: "scatter", mode: x.length > 1 ? "lines" : "markers", x, y, yaxis: "y2", hoverinfo: "text",
+    line: { color, ...line }, marker: { color },
+    hovertext: y.map((value, index) => `${label} ${value.toFixed(2)}<br>${clock(x[index])}`),
+  });
+  const attention = curve("attention", curves.attention, cssColor("--dim"), { width: 1.5, dash: "dot" });
+  const scores = curves.classes.map((index, row) => !state.hidden.has(index) &&
+    curve(nameOf(index), curves.scores[row], classes[index].color, { width: 1.8 }));
+  return [attention, ...scores.filter(Boolean)];
+}
+
+function axes({ curves }) {
+  const { small, rows, rowsHeight, height } = geometry;
+  const [text, back, line] = ["--text", "--back", "--line"].map(cssColor);
   const axis = { zeroline: false, gridcolor: line, fixedrange: true };
-  const layout = {
+  return {
     barmode: "overlay", showlegend: false, hovermode: "closest", dragmode: touch ? false : "zoom",
-    width: plot.clientWidth, height: height + TOP + AXIS, margin,
+    width: plot.clientWidth, height: height + TOP + AXIS, margin: { l: geometry.left, r: RIGHT, t: TOP, b: AXIS },
     font: { family: "system-ui, sans-serif", size: small ? 11 : 12, color: text },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     hoverlabel: { bgcolor: back, bordercolor: line, font: { color: text }, align: "left" },
     xaxis: {
       ...axis, type: "linear", range: [...state.view], fixedrange: touch, tickmode: "array", tickangle: 0,
-      anchor: curves ? "y2" : "y", ...labels,
+      anchor: curves ? "y2" : "y", ...ticks(state.view, Math.max(2, Math.floor(geometry.width / (small ? 70 : 90)))),
     },
     yaxis: {
       ...axis, range: [Math.max(rows.length, 1) - 0.5, -0.5], domain: [1 - rowsHeight / height, 1], showgrid: false,
@@ -123,12 +146,13 @@ function drawTimeline() {
       tickvals: [0, 0.5, 1], ticklabelstandoff: 6,
     },
   };
-  Plotly.react(plot, traces, layout, { displayModeBar: false, doubleClick: false, showTips: false });
-  if (!isWatched) watchPlot();
-  plot.setAttribute("aria-label",
-    `Timeline of ${video.id}: ${count(shown.length, "detection")}, listed in the table. Arrow keys step through them.`);
-  drawFilm(film);
-  placeOverlays();
+}
+
+function ticks([low, high], most) {
+  const step = STEPS.find((seconds) => (high - low) / seconds <= most) ?? 3600 * Math.ceil((high - low) / 3600 / most);
+  const tickvals = [];
+  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + 1e-9; index++) tickvals.push(index * step);
+  return { tickvals, ticktext: tickvals.map((seconds) => clock(seconds, step < 1 ? 1 : 0)) };
 }
 
 let isWatched = false;
@@ -139,13 +163,6 @@ function watchPlot() {
     if ("xaxis.range[0]" in change) show([change["xaxis.range[0]"], change["xaxis.range[1]"]]);
   });
   plot.on("plotly_doubleclick", () => show(videos[state.video].range));
-}
-
-function ticks([low, high], most) {
-  const step = STEPS.find((seconds) => (high - low) / seconds <= most) ?? 3600 * Math.ceil((high - low) / 3600 / most);
-  const tickvals = [];
-  for (let index = Math.ceil(low / step - 1e-9); index * step <= high + 1e-9; index++) tickvals.push(index * step);
-  return { tickvals, ticktext: tickvals.map((seconds) => clock(seconds, step < 1 ? 1 : 0)) };
 }
 
 function drawFilm(film) {
@@ -190,7 +207,7 @@ function placeOverlays() {
   const [middle, height] = laneAt(row, lanesOf(video)[state.detection]);
   Object.assign(selection.style, {
     left: `${left - 3}px`, width: `${Math.max(right - left, 1) + 6}px`,
-    top: `${geometry.top + (middle + 0.5 - height / 2) * ROW - 2}px`, height: `${height * ROW + 4}px`,
+    top: `${geometry.top + (middle + 0.5 - height / 2) * geometry.row - 2}px`, height: `${height * geometry.row + 4}px`,
   });
 }
 
@@ -231,7 +248,7 @@ function zoom(factor) {
 // The best shown detection at a place of the chart, or -1. Very short ones can be hit a little beside.
 function detectionAt(x, y) {
   const video = videos[state.video];
-  const at = (y - geometry.top) / ROW - 0.5;
+  const at = (y - geometry.top) / geometry.row - 0.5;
   const slack = (4 / geometry.width) * (state.view[1] - state.view[0]);
   const seconds = secondsAt(x);
   const hit = shownOf(video).find((index) => {

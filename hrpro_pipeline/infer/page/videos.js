@@ -5,8 +5,9 @@ const boxes = [];
 let tableLater = 0;
 
 function buildList() {
-  list.append(...videos.map((video, index) => make("li", { role: "option", id: `option-${index}`, "aria-selected": "false" },
-    video.id, make("span", { className: "dim" }))));
+  list.append(...videos.map((video, index) =>
+    make("li", { role: "option", id: `option-${index}`, "aria-selected": "false" }, video.id,
+      make("span", { className: "dim" }))));
   list.addEventListener("click", (event) => {
     const item = event.target.closest("li");
     if (!item) return;
