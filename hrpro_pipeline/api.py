@@ -269,7 +269,7 @@ def report_detections(
     read = read_detections(Path(detections))
     files = None
     if videos is not None:
-        files = find_videos([Path(videos)])
+        files = {video_id: Path(file) for video_id, file in find_videos([Path(videos)]).items()}
         if read and not files.keys() & read.keys():
             names = f"{', '.join(sorted(read)[:3])}{', ...' if len(read) > 3 else ''}"
             raise HrproError(f"{videos}: holds none of the detections' videos; expected files named {names}")

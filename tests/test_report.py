@@ -456,14 +456,18 @@ def test_browser_shows_frames_on_hover(tmp_path: Path, films: Path, browser: Any
     tab.page.locator("#list li", has_text="plays").click()
     axis = tab.boxes("#timeline .nsewdrag")[0]
     assert tab.page.locator("#film div").count() >= 8
-    shifts = []
-    for share in (0.25, 0.75):
+    times = np.array(tab.get("videos[state.video].media.film.times"))
+    for share in (0.26, 0.76):
         tab.page.mouse.move(axis["x"] + axis["width"] * share, axis["y"] + 10)
-        tab.wait(f"document.getElementById('hover-clock').textContent == '00:{12 * share:04.1f}'")
+        tab.wait(f"document.getElementById('hover-clock').textContent == '00:{SECONDS * share:04.1f}'")
         assert tab.page.locator("#frame").is_visible()
         assert "blob:" in tab.get("document.getElementById('frame').style.backgroundImage")
-        shifts.append(tab.get("document.getElementById('frame').style.backgroundPosition"))
-    assert shifts[0] != shifts[1]
+        size, left, top = (
+            [float(part) for part in re.findall(r"-?[\d.]+", tab.get(f"document.getElementById('frame').style.{name}"))]
+            for name in ("width", "backgroundPositionX", "backgroundPositionY")
+        )
+        shown = round(-left[0] / size[0]) + 8 * round(-top[0] / (80 / 107 * size[0]))
+        assert shown == np.abs(times - SECONDS * share).argmin()
     tab.page.mouse.move(5, 5)
     assert not tab.page.locator("#hover").is_visible()
     tab.close()
