@@ -26,6 +26,8 @@ from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.data.point_labels import Distribution, draw_points, points_csv
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.job import ExtractionSummary, extract_folder
+from hrpro_pipeline.extract.video import find_videos
+from hrpro_pipeline.infer.diagnosis import diagnose
 from hrpro_pipeline.infer.evaluation import Evaluation, drop_ambiguous, evaluate
 from hrpro_pipeline.infer.evaluator import evaluator, point_measure, segment_measure
 from hrpro_pipeline.infer.report import write_report
@@ -248,6 +250,7 @@ def report_detections(
     *,
     annotations: PathLike | None = None,
     points: PathLike | None = None,
+    videos: PathLike | None = None,
     subset: str | None = None,
     preset: str = "thumos14",
     min_score: float = 0.0,
@@ -255,11 +258,21 @@ def report_detections(
     """Show detections on one self-contained HTML page, beside ground truth and points where given.
 
     Args:
+        videos: folder of the video files, by id: the page shows frames of them and plays them where they lie.
         subset: evaluate on this subset; on the annotated videos that have detections otherwise.
         preset: gives tIoU thresholds and the videos left out of the evaluation.
         min_score: show detections from this score on.
+
+    Raises:
+        HrproError: an input is unusable, or `videos` has none of the videos.
     """
     read = read_detections(Path(detections))
+    files = None
+    if videos is not None:
+        files = {video_id: Path(file) for video_id, file in find_videos([Path(videos)]).items()}
+        if read and not files.keys() & read.keys():
+            names = f"{', '.join(sorted(read)[:3])}{', ...' if len(read) > 3 else ''}"
+            raise HrproError(f"{videos}: holds none of the detections' videos; expected files named {names}")
     truth = read_annotations(Path(annotations)) if annotations is not None else {}
     evaluated = {key: video for key, video in truth.items() if key in read}
     if subset is not None:
@@ -273,6 +286,8 @@ def report_detections(
         truth=truth,
         points=read_points(Path(points)) if points is not None else (),
         evaluation=evaluate(found, evaluated, chosen.tiou, chosen.exclude) if has_segments else None,
+        diagnosis=diagnose(found, evaluated, chosen.exclude) if has_segments else None,
+        videos=files,
         min_score=min_score,
     )
 

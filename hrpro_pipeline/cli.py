@@ -369,15 +369,19 @@ def evaluate(
 @click.option("--out", required=True, type=FileOut, help="The HTML file to write.")
 @click.option("--annotations", type=ExistingFile, help="Ground truth to show and to evaluate against.")
 @click.option("--points", type=ExistingFile, help="Labelled points to show.")
+@click.option("--videos", type=ExistingFolder, help="Folder of the videos: the page shows frames and plays them there.")
 @click.option("--subset", help="Evaluate on this subset.  [default: the annotated videos that have detections]")
 @click.option("--preset", default="thumos14", show_default=True, help="Gives tIoU thresholds and excluded videos.")
 @click.option("--min-score", type=float, default=0.0, show_default=True, help="Show detections from this score on.")
 def report(detections: Path, out: Path, **options: Any) -> None:
-    """Show detections on one self-contained HTML page.
+    """Show detections on one self-contained HTML page: timelines, videos, scores and kinds of errors.
+
+    The page needs no network. With --videos it holds small frames of each video, and plays the files where they lie:
+    keep page and videos together.
 
     \b
     Example:
-      hrpro report detections/ --annotations gt.json --out report.html
+      hrpro report detections/ --videos new_videos/ --annotations gt.json --out report.html
     """
     from hrpro_pipeline.api import report_detections
 

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpro_pipeline.data.detections import Detection
+from hrpro_pipeline.data.detections import Curves, Detection
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Extractor, extract_video
+from hrpro_pipeline.infer.curves import curves_of
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
 from hrpro_pipeline.infer.raw import extractor_for
 from hrpro_pipeline.models.candidates import find_candidates
@@ -114,9 +115,17 @@ class Detector:
 
     def detect(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> list[Detection]:
         """Detect the actions in features, best first. Raises HrproError where they do not fit the model."""
-        check_features(self.model, features.header)
-        joined = torch.from_numpy(features.joined(tuple(self.model.widths))).to(self.device)
-        return to_detections(detect_actions(self.model, joined, ambiguous), self.model.classes)
+        return self.detect_with_curves(features, ambiguous)[0]
+
+    def detect_with_curves(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> tuple[list[Detection], Curves]:
+        """`detect`, and the scores that the candidates were cut from."""
+        model = self.model
+        check_features(model, features.header)
+        joined = torch.from_numpy(features.joined(tuple(model.widths))).to(self.device)
+        found = find_candidates(model.snippet, joined, model.settings)
+        rows = detect_actions(model, joined, ambiguous, found.proposals)
+        curves = curves_of(found, model.classes, model.clock, model.settings.detect.class_threshold)
+        return to_detections(rows, model.classes), curves
 
 
 def to_detections(rows: np.ndarray, classes: Sequence[str]) -> list[Detection]:

@@ -65,13 +65,14 @@ def detect_folder(
             try:
                 if isinstance(features, HrproError):
                     raise features
-                found = _cut(detector.detect(features, segments.get(video_id, ())), min_score, top)
+                found, curves = detector.detect_with_curves(features, segments.get(video_id, ()))
             except (HrproError, RuntimeError) as error:  # RuntimeError: out of GPU memory, say
                 failed[video_id] = " ".join(str(error).split())[:300]
                 continue
             header = features.header
             source = str(header.source.get("name", f"{video_id}.h5"))
-            result = VideoDetections(video_id, tuple(found), header.duration_seconds, source, name)
+            kept = _cut(found, min_score, top)
+            result = VideoDetections(video_id, tuple(kept), header.duration_seconds, source, name, curves)
             done.append(video_id)
             if style == "hrpro":
                 write_detections(out, result)
