@@ -182,7 +182,7 @@ def _jobs(
                 skipped(video_id)
                 continue
             leases[video_id] = lease
-        yield Job(video_id, str(source))
+        yield Job(video_id, str(source if is_url(source) else Path(source).absolute()))
 
 
 def _engine(extraction: Extraction, engine: str, workers: int | None, ray_address: str | None) -> Engine:
