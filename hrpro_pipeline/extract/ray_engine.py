@@ -51,7 +51,7 @@ def on_ray(
     Raises:
         HrproError: Ray is not installed, the cluster cannot be reached or has no room, or actors cannot start.
     """
-    ray = _ray()
+    ray = _ray(address)
     started = not ray.is_initialized()
     if started:
         _start(ray, address)
@@ -79,7 +79,7 @@ def _start(ray: Any, address: str | None) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries for a quarter of an hour."""
+    """Raise HrproError if nobody answers; Ray itself would try for long."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not port.isdecimal():  # "auto", or what Ray will complain of
         return
@@ -209,7 +209,9 @@ def _check_room(nodes: list[dict[str, Any]], size: _Size) -> None:
         raise HrproError(f"the Ray cluster has no node left with {needed}; run the command again when it has")
 
 
-def _ray() -> Any:
+def _ray(address: str | None) -> Any:
+    if address is not None:  # where something else than Ray answers it would try for a quarter of an hour, not 40 s
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     try:
         return importlib.import_module("ray")
     except ImportError:
