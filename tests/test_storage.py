@@ -1,11 +1,13 @@
 """Extraction from and to URLs: a real S3-compatible server, files of this machine by URL, stores that are not there."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -140,25 +142,23 @@ def test_s3_and_this_machine(server: Any, bucket: str, videos: Path, local: Path
 
 
 def test_resume_at_a_url(
-    server: Any, bucket: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Any, bucket: str, videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import s3fs
+    caplog.set_level(logging.INFO, "werkzeug")  # the server's log
+
+    def fetched() -> list[str]:
+        found = {name for name in NAMES if f"GET /{bucket}/videos/{name}.mp4 " in caplog.text}
+        caplog.clear()
+        return sorted(found)
 
     inputs: list[str | Path] = [f"s3://{bucket}/videos"]
     out = f"s3://{bucket}/features"
     extract(inputs, out)
-    fetched = []
-
-    async def fetch(self: Any, path: str, *arguments: Any, **options: Any) -> None:
-        fetched.append(path)
-        await get_file(self, path, *arguments, **options)
-
-    get_file = s3fs.S3FileSystem._get_file
-    monkeypatch.setattr(s3fs.S3FileSystem, "_get_file", fetch)
+    assert fetched() == list(NAMES)
     before = {key: server.head_object(Bucket=bucket, Key=key)["LastModified"] for key in keys(server, bucket)}
     summary = extract(inputs, out)
     assert sorted(summary.skipped) == sorted(NAMES)
-    assert not fetched
+    assert fetched() == []
     # The same video with another tag; another video under a name; a file that has gone.
     upload = server.create_multipart_upload(Bucket=bucket, Key="videos/a.mp4")
     part = {"Bucket": bucket, "Key": "videos/a.mp4", "UploadId": upload["UploadId"]}
@@ -169,7 +169,7 @@ def test_resume_at_a_url(
     server.delete_object(Bucket=bucket, Key="features/c.h5")
     summary = extract(inputs, out)
     assert (summary.skipped, sorted(summary.done)) == (["a"], ["b", "c"])
-    assert sorted(fetched) == [f"{bucket}/videos/{name}.mp4" for name in NAMES]
+    assert fetched() == list(NAMES)
     assert read_header(f"{out}/b.h5").num_frames == 40
     assert server.head_object(Bucket=bucket, Key="features/a.h5")["LastModified"] == before["features/a.h5"]
     # A video of the same length in bytes.
@@ -209,6 +209,21 @@ def read_header_of_long_video(path: Path, videos: Path) -> Any:
     return read_header(path)
 
 
+def test_several_threads_at_a_url(bucket: str, videos: Path) -> None:
+    def there_and_back(k: int) -> bytes:
+        url = f"s3://{bucket}/copies/{k % 4}/{k}.mp4"
+        assert not storage.exists(url)
+        storage.upload(videos / f"{NAMES[k % 3]}.mp4", url)
+        assert url in (storage.list_remote(f"s3://{bucket}/copies/{k % 4}") or [])
+        with storage.local_copy(url) as copy:
+            assert storage.version(url)["size"] == copy.stat().st_size
+            return copy.read_bytes()
+
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(there_and_back, range(24)))
+    assert contents == [(videos / f"{NAMES[k % 3]}.mp4").read_bytes() for k in range(24)]
+
+
 def test_failures_at_a_url(server: Any, bucket: str, videos: Path) -> None:
     out = f"s3://{bucket}/features"
     server.put_object(Bucket=bucket, Key="videos/bad.mp4", Body=b"\0\0\0\x18ftypmp42 and no more")
@@ -234,10 +249,9 @@ def test_keys_with_odd_characters(server: Any, bucket: str, videos: Path, tmp_pa
         "a b+c.mp4",
         "[x]*?.mp4",
         "café #1%2F.mp4",
-        "..\\..\\up.mp4",
-        "line\nbreak.mp4",
+        "x\\..\\..\\up.mp4",
         "...mp4",
-        "q?versionId=1.mp4",
+        "q?v=1.mp4",
     ]
     content = (videos / "a.mp4").read_bytes()
     for name in odd:
@@ -247,7 +261,7 @@ def test_keys_with_odd_characters(server: Any, bucket: str, videos: Path, tmp_pa
     server.put_object(Bucket=bucket, Key="odd/notes.txt", Body=b"")
     found = find_videos([f"s3://{bucket}/odd"])
     assert sorted(found.values(), key=str) == sorted(f"s3://{bucket}/odd/{name}" for name in odd if name != "...mp4")
-    assert all(Path(name).name == name and "\n" not in name and not name.startswith(".") for name in found)
+    assert all(Path(name).name == name and not name.startswith(".") for name in found)
     out = tmp_path / "out"
     summary = extract([f"s3://{bucket}/odd"], out)
     assert not summary.failed
@@ -278,7 +292,8 @@ def test_nothing_is_extracted_that_cannot_be_put(server: Any, videos: Path) -> N
 def test_a_store_that_does_not_answer(videos: Path, tmp_path: Path) -> None:
     if find_spec("s3fs") is None:
         skip_or_fail("s3fs is not installed (pip install '.[s3]')")
-    run = hrpro("s3://bucket/videos", "--out", str(tmp_path), AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    run = hrpro("s3://bucket/videos", "--out", str(tmp_path), **environment)
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1].startswith("error: s3://bucket/videos: Could not connect")
     assert "Traceback" not in run.stderr
@@ -305,7 +320,7 @@ def test_urls_that_are_refused(url: str, message: str, videos: Path, tmp_path: P
 
 def test_without_s3fs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.setattr("fsspec.registry._registry", {})
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(HrproError, match=r"^s3://bucket/x: .*; pip install 'hrpro-pipeline\[s3\]'$"):
         extract(["s3://bucket/x"], tmp_path)
 
