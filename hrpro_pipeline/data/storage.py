@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.errors import HrproError
@@ -14,6 +15,8 @@ Location = str | Path  # a path, or a URL as text
 
 # Object stores show a file only when it is complete; elsewhere it is put under another name and renamed.
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
+# Read at once of a file that is opened: headers are small, and the stores' own blocks are of up to 50 MB.
+_BLOCK_BYTES = 1 << 16
 
 
 def is_url(location: Location) -> bool:
@@ -39,10 +42,8 @@ def list_remote(url: str) -> list[str] | None:
     """
     system, path = _system(url)
     with _named(url):
-        if system.isfile(path):
+        if system.info(path)["type"] == "file":
             return None
-        if not system.exists(path):
-            raise HrproError(f"{url}: no such file or folder")
         found = [entry["name"] for entry in system.ls(path, detail=True) if entry["type"] == "file"]
     return sorted(f"{url.rstrip('/')}/{name_of(name)}" for name in found)
 
@@ -53,7 +54,10 @@ def exists(location: Location) -> bool:
         return Path(location).is_file()
     system, path = _system(str(location))
     with _named(location):
-        return bool(system.isfile(path))
+        try:  # `isfile` takes a store that does not answer for one without the file
+            return bool(system.info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
 
 
 @contextmanager
@@ -78,7 +82,7 @@ def opened(location: Location) -> Iterator[IO[bytes]]:
             yield stream
         return
     system, path = _system(str(location))
-    with _named(location), system.open(path, "rb") as stream:
+    with _named(location), system.open(path, "rb", block_size=_BLOCK_BYTES) as stream:
         yield stream
 
 
@@ -89,9 +93,28 @@ def upload(path: Path, url: str) -> None:
         if system.protocol in _ATOMIC or _ATOMIC.intersection(system.protocol):
             system.put_file(str(path), target)
             return
+        part = f"{target}.part"
         system.makedirs(target.rpartition("/")[0], exist_ok=True)
-        system.put_file(str(path), f"{target}.part")
-        system.mv(f"{target}.part", target)
+        try:
+            system.put_file(str(path), part)
+            system.mv(part, target)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                system.rm_file(part)
+            raise
+
+
+def check_writable(folder: str) -> None:
+    """Put an empty file into a remote folder and delete it. Raises HrproError if that cannot be done."""
+    probe = str(joined(folder, f".hrpro-{uuid4().hex}"))
+    with tempfile.NamedTemporaryFile(prefix="hrpro-") as empty:
+        try:
+            upload(Path(empty.name), probe)
+        except HrproError as error:
+            reason = str(error).removeprefix(f"{probe}: ")
+            raise HrproError(f"{folder}: cannot be written to ({reason}); choose another folder with --out") from error
+    with contextlib.suppress(HrproError):  # not everybody who may write may delete
+        remove(probe)
 
 
 def version(location: Location) -> dict[str, Any]:
@@ -118,7 +141,9 @@ def _system(url: str) -> tuple[Any, str]:
     if "::" in url:
         raise HrproError(f"{url}: chained URLs are not supported; give one such as s3://bucket/folder")
     try:
-        return fsspec.core.url_to_fs(url)
+        system, path = fsspec.core.url_to_fs(url)
+        system.invalidate_cache()  # of listings: another process, or another run, may have put files there since
+        return system, path
     except (ImportError, ValueError) as error:
         hint = "; pip install 'hrpro-pipeline[s3]'" if protocol == "s3" else ""
         raise HrproError(f"{url}: {' '.join(str(error).split())}{hint}") from None
@@ -132,7 +157,7 @@ def _named(location: Location) -> Iterator[None]:
     except (HrproError, GeneratorExit):
         raise
     except FileNotFoundError:
-        raise HrproError(f"{location}: no such file") from None
+        raise HrproError(f"{location}: no such file or folder") from None
     except Exception as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise HrproError(f"{location}: {text}") from error

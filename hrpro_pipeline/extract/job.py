@@ -16,7 +16,7 @@ from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.data.features import feature_name, read_header
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.data.leases import give_back, take_lease, tidy
-from hrpro_pipeline.data.storage import Location, is_url, joined, local_copy, version
+from hrpro_pipeline.data.storage import Location, check_writable, is_url, joined, local_copy, version
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.backbones import weight_digests
 from hrpro_pipeline.extract.engines import Engine, in_processes, in_this_process
@@ -182,7 +182,7 @@ def _jobs(
                 skipped(video_id)
                 continue
             leases[video_id] = lease
-        yield Job(video_id, str(source))
+        yield Job(video_id, str(source if is_url(source) else Path(source).absolute()))
 
 
 def _engine(extraction: Extraction, engine: str, workers: int | None, ray_address: str | None) -> Engine:
@@ -241,6 +241,7 @@ def _is_complete(out: Location, video_id: str, video: Location, wanted: _Wanted)
 
 def _check_writable(out: Location) -> None:
     if not isinstance(out, Path):
+        check_writable(out)
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
