@@ -2,19 +2,20 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.errors import HrproError
 
 Location = str | Path  # a path, or a URL as text
 
 # Object stores show a file only when it is complete; elsewhere it is put under another name and renamed.
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
+# What stores call a tag or a time that changes with the content.
+_TAGS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "mtime", "created")
 # Read at once of a file that is opened: headers are small, and the stores' own blocks are of up to 50 MB.
 _BLOCK_BYTES = 1 << 16
 
@@ -61,8 +62,12 @@ def exists(location: Location) -> bool:
 
 
 @contextmanager
-def local_copy(location: Location) -> Iterator[Path]:
-    """A path to read the file at, on this machine: its own, or a temporary copy of what is at a URL."""
+def local_copy(location: Location, on_bytes: Callable[[], object] = lambda: None) -> Iterator[Path]:
+    """A path to read the file at, on this machine: its own, or a temporary copy of what is at a URL.
+
+    Args:
+        on_bytes: called now and then while a copy is made.
+    """
     if not is_url(location):
         yield Path(location)
         return
@@ -70,7 +75,7 @@ def local_copy(location: Location) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="hrpro-") as folder:
         copy = Path(folder) / name_of(location)
         with _named(location):
-            system.get_file(path, str(copy))
+            system.get_file(path, str(copy), callback=_told(on_bytes))
         yield copy
 
 
@@ -118,24 +123,38 @@ def check_writable(folder: str) -> None:
 
 
 def version(location: Location) -> dict[str, Any]:
-    """Size, and what changes when the file does: its time in ns, or the store's tag. Cheap: nothing is read."""
+    """Size, and what changes when the file does: its time in ns, or the store's tag (None where it has none).
+
+    Cheap: nothing is read.
+    """
     if not is_url(location):
         status = Path(location).stat()
         return {"size": status.st_size, "modified": str(status.st_mtime_ns)}
     system, path = _system(str(location))
     with _named(location):
         facts = system.info(path)
-    changes = facts.get("ETag") or facts.get("LastModified") or facts.get("mtime")
-    return {"size": facts["size"], "modified": str(changes)}
+    changes = next((facts[name] for name in _TAGS if facts.get(name)), None)
+    return {"size": facts["size"], "modified": None if changes is None else str(changes)}
 
 
-def describe_source(location: Location, copy: Path) -> dict[str, Any]:
-    """Name, size, time and digest of a video; `copy` is where it can be read."""
-    return {"name": name_of(location), **version(location), "sha256": sha256(copy)}
+def remove(location: Location) -> None:
+    """Delete a file if it is there."""
+    if is_url(location):
+        system, path = _system(str(location))
+        with _named(location), contextlib.suppress(FileNotFoundError):
+            system.rm_file(path)
+    else:
+        Path(location).unlink(missing_ok=True)
+
+
+def _told(on_bytes: Callable[[], object]) -> Any:
+    from fsspec.callbacks import Callback
+
+    return Callback(hooks={"bytes": lambda *_, **__: on_bytes()})
 
 
 def _system(url: str) -> tuple[Any, str]:
-    import fsspec
+    import fsspec  # slow to import
 
     protocol = url.partition("://")[0]
     if "::" in url:
@@ -161,13 +180,3 @@ def _named(location: Location) -> Iterator[None]:
     except Exception as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise HrproError(f"{location}: {text}") from error
-
-
-def remove(location: Location) -> None:
-    """Delete a file if it is there."""
-    if is_url(location):
-        system, path = _system(str(location))
-        with _named(location), contextlib.suppress(FileNotFoundError):
-            system.rm_file(path)
-    else:
-        Path(location).unlink(missing_ok=True)

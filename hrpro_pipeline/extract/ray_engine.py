@@ -17,9 +17,9 @@ from typing import Any
 from hrpro_pipeline import __version__
 from hrpro_pipeline.data.storage import is_url
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.engines import is_suspect, survivors
-from hrpro_pipeline.extract.extractor import OnFrames
-from hrpro_pipeline.extract.worker import Extraction, Job, Outcome, extract_to
+from hrpro_pipeline.extract.engines import is_suspect, survivors, with_first
+from hrpro_pipeline.extract.extractor import Job, OnFrames
+from hrpro_pipeline.extract.worker import Extraction, Outcome, extract_to
 
 # Threads of a worker on the CPU: more workers of fewer threads are faster, but each holds its networks.
 _CPUS_A_WORKER = 4
@@ -52,12 +52,18 @@ def on_ray(
         HrproError: Ray is not installed, the cluster cannot be reached or has no room, or actors cannot start.
     """
     ray = _ray(address)
+    some = with_first(jobs)
+    if some is None:
+        return
     started = not ray.is_initialized()
     if started:
         _start(ray, address)
     try:
         size = _size(ray.nodes(), extraction.device, workers)
-        yield from _spread(ray, replace(_absolute(extraction), threads=size.cpus), iter(jobs), size)
+        # A worker sees no GPU but its own.
+        device = "cuda" if size.gpus else "cpu"
+        given = replace(_absolute(extraction), threads=max(1, size.cpus), device=device, apart=True)
+        yield from _spread(ray, given, some, size)
     finally:
         if started:
             ray.shutdown()
@@ -130,10 +136,9 @@ def _spread(ray: Any, extraction: Extraction, jobs: Iterator[Job], size: _Size) 
         actor, given = busy.pop(result)
         try:
             outcomes = ray.get(result)
-        except ray.exceptions.RayTaskError as error:
-            text = str(error.cause) if isinstance(error.cause, HrproError) else _last_line(error)
-            raise HrproError(text) from None
-        except ray.exceptions.RayError as error:  # the actor or its node died, or had no memory
+        except ray.exceptions.RayError as error:  # the actor or its node died, had no memory, or raised
+            if isinstance(cause := getattr(error, "cause", None), HrproError):  # about all videos
+                raise HrproError(str(cause)) from None
             deaths_in_a_row += 1
             if deaths_in_a_row > 3 * size.workers + 3:
                 raise HrproError(f"Ray workers die one after another: {_last_line(error)}") from None
@@ -193,7 +198,9 @@ def _size(nodes: list[dict[str, Any]], device: str, workers: int | None) -> _Siz
         if gpus == 0:
             raise HrproError(f"device {device}: the Ray cluster has no GPU; use --device cpu")
         count = workers or gpus
-        return _Size(count, max(1, min(_CPUS_A_WORKER, sum(cpus) // count)), 1)
+        # Of each node with GPUs the share of one; it may have fewer CPUs than GPUs.
+        shares = [int(node.get("CPU", 0)) // int(node["GPU"]) for node in alive if node.get("GPU", 0) >= 1]
+        return _Size(count, min(_CPUS_A_WORKER, *shares), 1)
     useful = [count for count in cpus if count > 0]
     if not useful:
         raise HrproError("the Ray cluster has no CPUs; start nodes with `ray start --num-cpus N`")

@@ -14,7 +14,7 @@ from hrpro_pipeline.data.detections import (
 from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.extractor import extract_videos
+from hrpro_pipeline.extract.extractor import Job, extract_videos
 from hrpro_pipeline.extract.video import SUFFIXES, find_videos
 from hrpro_pipeline.infer.detector import Detector
 from hrpro_pipeline.infer.raw import extractor_for
@@ -136,6 +136,6 @@ def _features(
                 yield video_id, error
         if videos:
             extractor = extractor_for(detector.model, weights=weights, decoder=decoder, device=device)
-            yield from extract_videos(videos.items(), extractor)
+            yield from extract_videos((Job(video_id, str(path)) for video_id, path in videos.items()), extractor)
 
     return len(stored) + len(videos), each()
