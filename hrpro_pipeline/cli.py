@@ -84,7 +84,8 @@ def main(debug: bool) -> None:
       hrpro detect runs/first new_videos/ --out detections/
     """
     level = logging.WARNING if launch.rank() > 0 else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("hrpro_pipeline").setLevel(level)  # of other packages only what needs a look
 
 
 def _preset(command: Callable[..., None]) -> Callable[..., None]:

@@ -122,6 +122,7 @@ def test_from_s3_to_s3(workers: str | None, server: Any, bucket: str, local: Pat
     run = hrpro(*command, TMPDIR=str(scratch))
     assert run.returncode == 0, run.stderr
     assert run.stdout == f"3 extracted, 0 there already, 0 failed: s3://{bucket}/features/\n"
+    assert "credentials" not in run.stderr
     assert keys(server, bucket) == [f"features/{name}.h5" for name in NAMES]
     for name in NAMES:
         assert_same(f"s3://{bucket}/features/{name}.h5", local / f"{name}.h5")

@@ -60,7 +60,7 @@ def on_ray(
         _start(ray, address)
     try:
         size = _size(ray.nodes(), extraction.device, workers)
-        # A worker sees no GPU but its own.
+        # An actor sees its own GPU alone; one without a GPU may see them all, and is to leave them.
         device = "cuda" if size.gpus else "cpu"
         given = replace(_absolute(extraction), threads=max(1, size.cpus), device=device, apart=True)
         yield from _spread(ray, given, some, size)
@@ -191,10 +191,14 @@ def _group(again: deque[Job], jobs: Iterator[Job], most: int) -> list[Job]:
 
 
 def _size(nodes: list[dict[str, Any]], device: str, workers: int | None) -> _Size:
+    if device not in ("auto", "cpu", "cuda"):
+        raise HrproError(
+            f"device {device}: with --engine ray auto, cpu or cuda; Ray chooses among the GPUs of its nodes"
+        )
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     cpus = [int(node.get("CPU", 0)) for node in alive]
     gpus = sum(int(node.get("GPU", 0)) for node in alive)
-    if device.startswith("cuda") or (device == "auto" and gpus):
+    if device == "cuda" or (device == "auto" and gpus):
         if gpus == 0:
             raise HrproError(f"device {device}: the Ray cluster has no GPU; use --device cpu")
         count = workers or gpus
