@@ -299,6 +299,8 @@ def ablate(features: Path, points: Path, annotations: Path, out: Path, **options
 @click.option("--top", type=click.IntRange(min=1), help="Keep the best N detections of a video.")
 @click.option("--format", "style", type=click.Choice(["hrpro", "activitynet"]), default="hrpro", show_default=True)
 @click.option("--weights", default="auto", show_default=True, help="For raw videos: auto (as trained), or a folder.")
+@click.option("--overlay", is_flag=True, help="Of raw videos: draw labels and a timeline into OUT/overlay/<id>.mp4.")
+@click.option("--clips", is_flag=True, help="Of raw videos: cut the best --top detections (10) into OUT/clips/<id>/.")
 @_decoder
 @click.option("--on-error", type=click.Choice(["skip", "fail"]), default="fail", show_default=True)
 @_device

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "hrpro_pipeline"
 # Small modules that all parts may import.
-COMMON = {"compiled", "errors", "launch", "progress"}
+COMMON = {"child", "compiled", "errors", "launch", "progress"}
 # What else of ours each part may import.
 ALLOWED = {
     "configs": {"configs"},

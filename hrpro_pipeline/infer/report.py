@@ -17,10 +17,7 @@ from hrpro_pipeline.data.detections import VideoDetections
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.evaluation import Evaluation
-
-# Paul Tol's "bright" scheme without its grey: told apart by the colour-blind, on white and on black.
-# With more classes they repeat; each class has a row of its own, so that no two are confused.
-PALETTE = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377")
+from hrpro_pipeline.infer.palette import class_colors
 
 # Detections a video, on average, when the page opens.
 _SHOWN_AT_FIRST = 10
@@ -58,7 +55,7 @@ def write_report(
     labels |= {point.label for point in points if point.video_id in shown}
     labels |= set(evaluation.classes if evaluation else ())
     number = {label: index for index, label in enumerate(sorted(labels))}
-    colors = {label: PALETTE[index % len(PALETTE)] for label, index in number.items()}
+    colors = class_colors(labels)  # they repeat, but each class has a row of its own, so that no two are confused
     by_video: dict[str, list[Point]] = {key: [] for key in shown}
     for point in points:
         by_video.get(point.video_id, []).append(point)
