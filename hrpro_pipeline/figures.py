@@ -161,15 +161,12 @@ def _inputs(run: Path) -> tuple[dict[str, Path], str | None]:
 
 
 def _names(run: Path, against: Path) -> tuple[str, str]:
-    """What to call two models: the ends of their paths, as long as they need to be to differ."""
-    parts = [(path.parent if path.is_file() else path).resolve().parts for path in (run, against)]
-    for length in range(1, max(map(len, parts)) + 1):
-        first, second = ("/".join(own[-length:]) for own in parts)
-        if first != second:
-            # What both end with tells nothing.
-            same = next(at for at in range(length) if parts[0][-1 - at] != parts[1][-1 - at])
-            return ("/".join(own[-length : len(own) - same]) for own in parts)  # type: ignore[return-value]
-    return "this model", "the same model"
+    """What to call two models: the last folders of their paths that differ."""
+    first, second = (list((path.parent if path.is_file() else path).resolve().parts) for path in (run, against))
+    while first and second and first[-1] == second[-1]:
+        first.pop()
+        second.pop()
+    return (first[-1], second[-1]) if first and second else ("this model", "the other model")
 
 
 def _evaluated(material: _Material, subset: str | None) -> list[str]:

@@ -104,7 +104,7 @@ def test_names_of_runs(tmp_path: Path) -> None:
     (tmp_path / "other" / "model.pt").touch()
     assert _names(tmp_path / "rgb" / "run", tmp_path / "both" / "run") == ("rgb", "both")
     assert _names(tmp_path / "both" / "run", tmp_path / "other" / "model.pt") == ("run", "other")
-    assert _names(tmp_path / "other", tmp_path / "other") == ("this model", "the same model")
+    assert _names(tmp_path / "other", tmp_path / "other") == ("this model", "the other model")
 
 
 def test_videos_that_training_looks_at() -> None:
@@ -166,7 +166,9 @@ def test_empty_figures_can_be_drawn(tmp_path: Path) -> None:
 def test_more_classes_than_colors_differ_in_shape(tmp_path: Path) -> None:
     classes = [f"class {number:02d}" for number in range(20)]
     labels = np.arange(20)
-    figure = drawing.draw_embeddings([("a", np.random.rand(20, 2))], labels, classes, class_colors(classes))
+    figure = drawing.draw_embeddings(
+        [("a", np.random.default_rng(0).random((20, 2)))], labels, classes, class_colors(classes)
+    )
     svg = drawing.save_figure(figure, tmp_path / "figure")[1].read_text()
     looks = set()
     for label in labels:
