@@ -68,7 +68,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Spans:
-    """Segments with classes, rows [G, 3] of start, end (s), class, under a name that stands beside them."""
+    """A row of Fig. C: seeds and reliable proposals, rows [G, 3] of start, end (s) and class."""
 
     name: str
     action: np.ndarray
@@ -78,8 +78,13 @@ class Spans:
 
 @dataclass(frozen=True)
 class ScorePanel:
-    """Detections [M, 4] with one kind of score, which of them are right [M], and how often those score over the others
-    (NaN where there are none)."""
+    """A half of Fig. 5.
+
+    Attributes:
+        score: what the score is.
+        detections: rows [M, 4] of start, end (s), class, score. right: bool [M].
+        separation: how often a right one scores over a wrong one; NaN where there are none.
+    """
 
     name: str
     score: str

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class RenderJob:
     decoder: str = "auto"
 
 
-def render(path: Path, job: RenderJob, progress: Any = None) -> None:
+def render(path: Path, job: RenderJob, progress: Callable[[], None] | None = None) -> None:
     """Make a video's overlay and clips in this process.
 
     Args:
