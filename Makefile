@@ -18,7 +18,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/hrpro demo --out demo-out
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
