@@ -96,6 +96,19 @@ def extract_features(
         engine: `local`, or `ray` for a Ray cluster, running at `ray_address` or started on this machine.
         workers: processes; one for each GPU by default.
         keep_partial: keep what can be decoded of a damaged video, marked as partial.
+
+    Raises:
+        HrproError: what concerns all videos: paths, settings, weights, device. A failing video is in the summary.
+
+    Examples:
+        >>> from hrpro_pipeline import extract_features
+        >>> small = ["extract.resize=32", "extract.crop=32", "extract.streams=[rgb]"]  # real videos: leave these out
+        >>> summary = extract_features(["videos/"], "new_features/", weights="random", overrides=small)
+        >>> sorted(summary.done), summary.failed
+        (['kitchen_01', 'kitchen_02'], [])
+        >>> again = extract_features(["videos/"], "new_features/", weights="random", overrides=small)
+        >>> again.done, sorted(again.skipped)
+        ([], ['kitchen_01', 'kitchen_02'])
     """
     return extract_folder(
         list(paths),
@@ -146,6 +159,22 @@ def train_detector(
         best_on_test: the checkpoint that scores best on `evaluate_on` becomes the model. Its score there says nothing
             about other videos; the model and all that is made with it are labelled so.
         stage1: a model of the same settings and data whose stage 1 is taken instead of training it.
+
+    Returns:
+        The model that `model.pt` in `out` holds, on the CPU.
+
+    Raises:
+        HrproError: features, points or annotations that do not fit together (every problem is named), or an `out`
+            that holds a run already.
+
+    Examples:
+        >>> from hrpro_pipeline import train_detector
+        >>> few = ["snippet.steps=4", "snippet.attention_layers=0", "instance.epochs=1"]  # real videos: leave these out
+        >>> model = train_detector("features/", "points.csv", "runs/first", overrides=few, device="cpu")
+        >>> model.classes
+        ('pour', 'stir')
+        >>> model.notes["videos"], model.notes["checkpoint"]
+        (2, 'last')
     """
     if best_on_test and (evaluate_on is None or validate_on is not None):
         raise UsageError("--best-on-test needs --evaluate-on, and does not go with --validate-on")
@@ -199,7 +228,10 @@ def train_detector(
 def train_seeds(
     features: PathLike, points: PathLike, out: PathLike, seeds: Sequence[int], **options: Any
 ) -> SeedScores:
-    """`train_detector` with each of several seeds, into `out`/seed_N; writes `out`/seeds.json.
+    """`train_detector` with each of several seeds, into `out/seed_N`; writes `out/seeds.json`.
+
+    Args:
+        options: those of `train_detector`, `evaluate_on` or `validate_on` among them.
 
     Raises:
         UsageError: nothing to score by.
@@ -229,6 +261,21 @@ def evaluate_detections(
         subset: videos of this subset; all annotated videos otherwise.
         exclude: videos left out.
         ambiguous: file of segments; detections that overlap one are dropped.
+
+    Raises:
+        HrproError: a file that cannot be read, or no segment to compare with.
+
+    Examples:
+        >>> from hrpro_pipeline import evaluate_detections
+        >>> result = evaluate_detections("detections/", "annotations.json", tiou=[0.3, 0.5, 0.7])
+        >>> result.mean_average_precision
+        [1.0, 0.75, 0.5]
+        >>> result.average
+        0.75
+        >>> result.classes["stir"]
+        [1.0, 0.5, 0.0]
+        >>> result.num_videos, result.num_segments, result.num_detections
+        (2, 3, 4)
     """
     truth = read_annotations(Path(annotations))
     if subset is not None:
@@ -265,6 +312,10 @@ def report_detections(
 
     Raises:
         HrproError: an input is unusable, or `videos` has none of the videos.
+
+    Examples:
+        >>> from hrpro_pipeline import report_detections
+        >>> report_detections("detections/", "report.html", annotations="annotations.json", points="points.csv")
     """
     read = read_detections(Path(detections))
     files = None
@@ -295,7 +346,21 @@ def report_detections(
 def write_points(
     annotations: PathLike, out: PathLike, distribution: Distribution, *, subset: str | None = None, seed: int = 0
 ) -> int:
-    """Draw a point label in each annotated segment and write them as CSV -> how many."""
+    """Draw a point label in each annotated segment and write them as CSV -> how many.
+
+    Args:
+        distribution: `uniform` over the segment, its `center`, or `gaussian` about the center.
+        subset: of this subset alone; of all annotated videos otherwise.
+
+    Examples:
+        >>> write_points("annotations.json", "drawn.csv", "center")
+        3
+        >>> print(Path("drawn.csv").read_text(), end="")
+        video_id,class,time
+        kitchen_01,pour,1.500
+        kitchen_01,stir,3.500
+        kitchen_02,stir,2.000
+    """
     truth = read_annotations(Path(annotations))
     if subset is not None:
         truth = in_subset(truth, subset)

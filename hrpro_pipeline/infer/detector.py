@@ -85,9 +85,29 @@ def _with_instances(model: TrainedModel, features: Tensor, candidates: np.ndarra
 class Detector:
     """A trained model that takes videos or features.
 
-    >>> detector = Detector.load("runs/thumos14")  # doctest: +SKIP
-    >>> for detection in detector("video.mp4"):  # doctest: +SKIP
-    ...     detection.label, detection.score, detection.start, detection.end
+    Args:
+        model: of `train_detector` or `load_model`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, or a torch device.
+
+    Attributes:
+        model: the networks on the device, with classes and settings.
+
+    Examples:
+        >>> from hrpro_pipeline import Detector
+        >>> detector = Detector.load("runs/kitchen", device="cpu")
+        >>> detector.model.classes
+        ('pour', 'stir')
+        >>> detections = detector("new_videos/kitchen_03.mp4")
+        >>> lines = [f"{found.label} {found.start:.1f}-{found.end:.1f} s: {found.score:.2f}" for found in detections]
+        >>> detections[0].score == max(found.score for found in detections)  # best first
+        True
+
+        From features that are there already:
+
+        >>> from pathlib import Path
+        >>> from hrpro_pipeline.data.features import read_features
+        >>> detections == detector.detect(read_features(Path("more_features/kitchen_03.h5")))
+        True
     """
 
     def __init__(self, model: TrainedModel, device: torch.device | str = "auto") -> None:
