@@ -40,7 +40,7 @@ PathLike = str | Path
 
 @dataclass(frozen=True)
 class SeedScores:
-    """Scores of the same training with several seeds: by name (average, mAP@0.5, point_mAP), one for each seed."""
+    """Scores of one training with several seeds: by name (`average`, `mAP@0.5`, `point_mAP`), one for each seed."""
 
     seeds: tuple[int, ...]
     scores: dict[str, list[float]]
