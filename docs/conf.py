@@ -12,6 +12,8 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"hrpro {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_copy_source = html_show_sourcelink = False
 # System fonts, and no request to anyone.
 html_theme_options = {"top_of_page_buttons": []}
@@ -22,7 +24,6 @@ autodoc_typehints = "signature"
 python_maximum_signature_line_length = 90
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
 
 # With -n each name of ours must be found; those of other libraries would need the network. Settings have a page of
 # their own, and networks are for readers of the code.

@@ -1,5 +1,6 @@
 """The pages of docs/: built without a warning, all of them listed, their commands, links and file examples right."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from conftest import skip_or_fail
 from shell_commands import assert_parses, commands
 
+import hrpro_pipeline
 from hrpro_pipeline.data.annotations import read_ambiguous, read_annotations, read_ids, read_points
 from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.failures import read_failures
@@ -96,11 +98,17 @@ def test_pages_load_nothing_from_elsewhere(site: dict[Path, Page]) -> None:
 
 
 def test_api_page_has_the_public_names(site: dict[Path, Page]) -> None:
-    import hrpro_pipeline
-
     (places,) = (page.places for file, page in site.items() if file.name == "api.html")
     for name in hrpro_pipeline.__all__:
         assert f"hrpro_pipeline.{name}" in places
+
+
+@pytest.mark.parametrize("name", sorted({*hrpro_pipeline.__all__} - {"Detector", "HrproError"}))
+def test_every_parameter_is_documented(name: str) -> None:
+    function = getattr(hrpro_pipeline, name)
+    described = re.findall(r"^ {4}(\w+(?:, \w+)*): ", inspect.getdoc(function) or "", re.MULTILINE)
+    missing = {*inspect.signature(function).parameters} - {name for names in described for name in names.split(", ")}
+    assert not missing, f"not in the docstring of {function.__name__}"
 
 
 @pytest.mark.parametrize(
