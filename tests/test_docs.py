@@ -1,5 +1,6 @@
 """The pages of docs/: built without a warning, all of them listed, their commands, links and file examples right."""
 
+import ast
 import inspect
 import json
 import re
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from fnmatch import fnmatch
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -118,6 +120,16 @@ def test_every_parameter_is_documented(name: str) -> None:
 )
 def test_commands_parse(page: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_parses(words, tmp_path, monkeypatch)
+
+
+def test_python_blocks_name_what_is_there() -> None:
+    """Blocks without prompts, which no doctest runs."""
+    blocks = [block for text in PAGES.values() for block in re.findall(r"```python\n(?!>>>)(.*?)```", text, re.DOTALL)]
+    assert len(blocks) >= 2
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                assert all(hasattr(import_module(str(node.module)), alias.name) for alias in node.names), block
 
 
 def test_there_are_commands() -> None:
