@@ -36,6 +36,8 @@ from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.train.trainer import Selection, train
 
 PathLike = str | Path
+# Of a run: where what it was trained on lies, for `hrpro figures`. The model itself names no path.
+INPUTS = "inputs.json"
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ def train_detector(
         measures.append(point_measure(held, data.clock))
         select = Selection("point_mAP", f"the points of {len(held)} validation videos")
     left_out = read_ambiguous(Path(ambiguous)) if ambiguous is not None else {}
-    return train(
+    model = train(
         data,
         settings,
         Path(out),
@@ -242,6 +244,11 @@ def train_detector(
         resume=resume,
         stage1=None if stage1 is None else stage1.snippet,
     )
+    if launch.rank() == 0:
+        inputs = {"features": features, "points": points, "annotations": annotations}
+        paths = {name: str(Path(path).resolve()) for name, path in inputs.items() if path is not None}
+        write_text(Path(out) / INPUTS, json.dumps(paths | {"evaluate_on": evaluate_on}, indent=1) + "\n")
+    return model
 
 
 def train_seeds(

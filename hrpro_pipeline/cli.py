@@ -84,7 +84,8 @@ def main(debug: bool) -> None:
       hrpro detect runs/first new_videos/ --out detections/
     """
     level = logging.WARNING if launch.rank() > 0 else logging.INFO
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("hrpro_pipeline").setLevel(level)  # of other packages only what needs a look
 
 
 def _preset(command: Callable[..., None]) -> Callable[..., None]:
@@ -299,6 +300,8 @@ def ablate(features: Path, points: Path, annotations: Path, out: Path, **options
 @click.option("--top", type=click.IntRange(min=1), help="Keep the best N detections of a video.")
 @click.option("--format", "style", type=click.Choice(["hrpro", "activitynet"]), default="hrpro", show_default=True)
 @click.option("--weights", default="auto", show_default=True, help="For raw videos: auto (as trained), or a folder.")
+@click.option("--overlay", is_flag=True, help="Of raw videos: draw labels and a timeline into OUT/overlay/<id>.mp4.")
+@click.option("--clips", is_flag=True, help="Of raw videos: cut the best --top detections (10) into OUT/clips/<id>/.")
 @_decoder
 @click.option("--on-error", type=click.Choice(["skip", "fail"]), default="fail", show_default=True)
 @_device
@@ -387,6 +390,32 @@ def report(detections: Path, out: Path, **options: Any) -> None:
 
     report_detections(detections, out, **options)
     click.echo(f"{out}: open it in a browser")
+
+
+@main.command()
+@click.argument("run", type=Existing)
+@click.option("--out", required=True, type=FolderOut, help="Folder for the figures, each as PNG and SVG.")
+@click.option(
+    "--features", type=ExistingFolder, help="FEATURES folder.  [default: the one that the run was trained on]"
+)
+@click.option("--annotations", type=ExistingFile, help="Ground truth.  [default: what the run was given]")
+@click.option("--points", type=ExistingFile, help="Labelled points.  [default: what the run was given]")
+@click.option("--videos", type=ExistingFile, help="Videos to show, one id a line.  [default: 3 with the most actions]")
+@click.option("--against", type=Existing, help="Another RUN to compare with.  [default: stage 1 against both stages]")
+@_device
+def figures(run: Path, out: Path, **options: Any) -> None:
+    """Draw the paper's figures from a run: timelines (4), scores (5), snippets by class (B), reliability (C).
+
+    \b
+    Example:
+      hrpro figures runs/first --out figures/
+    """
+    from hrpro_pipeline.figures import write_figures
+
+    drawn = write_figures(run, out, **options)
+    for line in drawn.left_out:
+        click.echo(f"left out: {line}", err=True)
+    click.echo(f"{len(drawn.files)} files: {out}")
 
 
 @main.group("import")

@@ -19,6 +19,7 @@ COMMANDS = [
     ["detect"],
     ["evaluate"],
     ["report"],
+    ["figures"],
     ["import"],
     ["import", "features"],
     ["import", "checkpoint"],

@@ -20,7 +20,7 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import extractor
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
 from hrpro_pipeline.extract.decoders import decode
-from hrpro_pipeline.extract.extractor import Extractor, extract_video, extract_videos, load_extractor
+from hrpro_pipeline.extract.extractor import Extractor, Job, extract_video, extract_videos, load_extractor
 from hrpro_pipeline.extract.flow import quantise_flow, tvl1
 from hrpro_pipeline.extract.frames import FrameChunk, frame_chunks, resize_frame, resized_size
 from hrpro_pipeline.extract.i3d import random_i3d
@@ -148,7 +148,9 @@ def test_videos_share_batches_and_do_not_touch_each_other(
     features = Backbone.features
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Backbone, "features", watched)
-        together = dict(extract_videos(given, extractor_of(networks, settings, batch=3, lanes=2)))
+        together = dict(
+            extract_videos([Job(*map(str, each)) for each in given], extractor_of(networks, settings, batch=3, lanes=2))
+        )
     assert sizes == [3] * 2 * 5, "13 snippets in five full batches for each stream"
     assert sorted(together) == ["again", "text", "v1", "v2", "v3", "v4"]
     assert "not a video that can be read" in str(together.pop("text"))
@@ -374,8 +376,8 @@ def test_bad_inputs_cost_only_themselves(tmp_path: Path) -> None:
     assert all("\n" not in failure.reason for failure in summary.failed)
     names = {path.name for path in out.iterdir()}
     assert names == {"failures.jsonl", "good.h5"}, "nothing is left of the others"
-    given = [(name, videos / f"{name}.mp4") for name in ("good", "text")]
-    results = dict(extract_videos(given, load_extractor(RGB_ONLY, "random", "auto", "auto", "cpu")))
+    jobs = [Job(name, str(videos / f"{name}.mp4")) for name in ("good", "text")]
+    results = dict(extract_videos(jobs, load_extractor(RGB_ONLY, "random", "auto", "auto", "cpu")))
     assert isinstance(results["good"], VideoFeatures)
     assert isinstance(results["text"], HrproError)
     np.testing.assert_array_equal(results["good"].streams["rgb"], read_features(out / "good.h5").streams["rgb"])

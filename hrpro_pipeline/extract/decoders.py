@@ -1,7 +1,6 @@
 """The decoders: frames of a video with their timestamps, and which decoder gave them."""
 
 import re
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -20,8 +19,6 @@ from hrpro_pipeline.extract.video import MAX_PIXELS, VideoInfo, cut_at, one_line
 
 DECODERS = ("auto", "decord", "pyav", "torchcodec")
 
-# decord is known to hang at the end of some files: a chunk that takes longer is given to PyAV.
-_DECORD_SECONDS = 120.0
 _CHUNK_BYTES = 64 << 20
 _CHUNK_FRAMES = 32
 
@@ -171,6 +168,7 @@ def decode(
     decoder: str = "auto",
     device: str = "cpu",
     *,
+    alone: bool = False,
     keep_partial: bool = False,
     skip_decoders: Mapping[str, str] | None = None,
 ) -> Decoding:
@@ -183,6 +181,7 @@ def decode(
 
     Args:
         device: "cpu", "cuda" or "cuda:N"; only torchcodec decodes on CUDA.
+        alone: no other decoder takes over from the one that is named.
         keep_partial: where decoding stops before the end, iteration ends there, and `partial_reason` says why; not
             where it gives no frame at all.
         skip_decoders: decoders that are not to be tried, each with the reason.
@@ -198,7 +197,7 @@ def decode(
     chain = {
         "auto": ["torchcodec", "decord", "pyav"] if device.startswith("cuda") else ["decord", "pyav"],
         "pyav": ["pyav"],
-    }.get(decoder, [decoder, "pyav"])
+    }.get(decoder, [decoder] if alone else [decoder, "pyav"])
     skipped = {name: reason for name, reason in (skip_decoders or {}).items() if name in chain}
     waiting = [name for name in chain if name not in skipped]
     decoding = Decoding(info, _device=device, _waiting=waiting, _keep_partial=keep_partial)
@@ -314,7 +313,7 @@ def _open_decord(info: VideoInfo, start: int) -> Reader:
     if _has_halved_chroma(pixels) and (_num_bits(pixels) > 8 or info.height % 2):
         raise RuntimeError(f"it interpolates colour otherwise ({info.pixel_format}, {info.width} x {info.height})")
     decord.logging.set_level(decord.logging.QUIET)  # FFmpeg's own messages; errors arrive as exceptions
-    reader = _with_deadline(lambda: decord.VideoReader(str(info.path), ctx=decord.cpu(0), fault_tol=_DECORD_REPEATED))
+    reader = decord.VideoReader(str(info.path), ctx=decord.cpu(0), fault_tol=_DECORD_REPEATED)
     if len(reader) != info.num_packets:
         raise RuntimeError(f"it counts {len(reader)} frames, the container {info.num_packets}")
     stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64)[:, 0]
@@ -327,7 +326,7 @@ def _open_decord(info: VideoInfo, start: int) -> Reader:
 
 
 def _read_decord(reader: Any, info: VideoInfo, wanted: range) -> np.ndarray:
-    batch = _with_deadline(partial(_read_batch, reader, wanted))
+    batch = _read_batch(reader, wanted)
     if wanted.start == 0 and np.max(_first_difference(batch[0], info)) > _FIRST_FRAME_LEVELS:
         raise RuntimeError("its first frame is not the video's")
     return batch
@@ -394,27 +393,6 @@ def _loading_error(text: str) -> str:
     # One error for each version of FFmpeg that could be there; most are not.
     telling = [line for line in errors if "cannot open shared object file" not in line] or errors
     return telling[0] if telling else one_line(RuntimeError(text))
-
-
-def _with_deadline(function: Callable[[], Result]) -> Result:
-    """The function's result; TimeoutError if it takes too long, and its thread is then left behind."""
-    outcome: list[Any] = []
-
-    def work() -> None:
-        try:
-            outcome.append((function(), None))
-        except Exception as error:  # noqa: BLE001  handed over to the caller's thread
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(_DECORD_SECONDS)
-    if not outcome:
-        raise TimeoutError(f"no answer within {_DECORD_SECONDS:g} s")
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result
 
 
 def _reason(error: Exception, info: VideoInfo) -> str:

@@ -1,6 +1,7 @@
-"""Colours of classes."""
+"""Colours of classes, the same in the report, the figures and the overlays."""
 
 import colorsys
+from collections.abc import Iterable
 
 # 24 colours that stand out from white and from the page's dark ground (contrast 2.4 and more) and keep away from each
 # other (0.098 and more in OKLab; the first ten also as the red- and green-blind see them). Found by a farthest-point
@@ -20,3 +21,8 @@ def class_color(index: int) -> str:
     turn = index - len(PALETTE)
     red, green, blue = colorsys.hls_to_rgb(turn * _GOLDEN % 1, (0.42, 0.52, 0.6)[turn % 3], (0.75, 0.45)[turn % 2])
     return f"#{round(255 * red):02X}{round(255 * green):02X}{round(255 * blue):02X}"
+
+
+def class_colors(classes: Iterable[str]) -> dict[str, str]:
+    """A colour for each class, `#RRGGBB`, in alphabetical order of the classes."""
+    return {label: class_color(index) for index, label in enumerate(sorted(set(classes)))}

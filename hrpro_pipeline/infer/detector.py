@@ -48,7 +48,7 @@ def detect_actions(
     found = candidates
     if found is None:
         found = find_candidates(model.snippet, features, model.settings).proposals
-    scored = found if model.instance is None else _with_instances(model, features, found)
+    scored = found if model.instance is None else with_instances(model, features, found)
     detections = scored.copy()
     detections[:, :2] = model.clock.to_seconds(scored[:, :2])
     detect = model.settings.detect
@@ -58,7 +58,7 @@ def detect_actions(
 
 
 @torch.inference_mode()
-def _with_instances(model: TrainedModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
+def with_instances(model: TrainedModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
     """Candidates [M, 4] -> [2 M, 4]: their own bounds, then the refined ones, with the scores of stage 2 added.
 
     A model trained without one of the losses of stage 2 does without what that loss would have taught.

@@ -31,6 +31,7 @@ from hrpro_pipeline.train import instance_stage, parallel, snippet_stage
 from hrpro_pipeline.train.feature_bank import FeatureBank
 from hrpro_pipeline.train.instance_stage import ProposalSet
 from hrpro_pipeline.train.journal import METRICS, Journal, rewind
+from hrpro_pipeline.train.moments import find_reliable, observed_videos, write_moment
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ UNITS = {"snippet": "step", "instance": "epoch"}
 _CHECKPOINT = Path("checkpoints") / "last.pt"
 # Steps whose losses stay on the device before they are written down: reading each would wait for each.
 _LOSSES_HELD = 10
+# Moments of stage 1, after its start, at which what it takes for reliable is written down.
+NUM_MOMENTS = 4
 # Share of the time that may go into checkpoints.
 _CHECKPOINT_SHARE = 0.05
 
@@ -202,6 +205,9 @@ class _Run:
             snippet_stage.initialise_prototypes(model, self._snippet_batches(alone))
         else:
             first = self._restore(state, model, optimizer)
+        moments = {round(settings.steps * part / NUM_MOMENTS) for part in range(1, NUM_MOMENTS + 1)}
+        if first == 0:
+            self._record_reliable(0)
         model.train()
         orders = [
             snippet_stage.batch_order(step, len(data.videos), settings.batch_size, self.seed)
@@ -225,8 +231,11 @@ class _Run:
                 )
                 losses.add(step, [index for part in parts for index in part], found, len(order))
                 due = step % settings.evaluate_every == 0 or step == settings.steps
-                if due or losses.full:
+                if due or losses.full or step in moments:
                     bar.update(task, completed=step, note=f"loss {losses.write():.3f}")
+                if step in moments:
+                    self._record_reliable(step)
+                    model.train()
                 if due:
                     self._evaluate("snippet", step, model, time.monotonic() - started)
                     model.train()
@@ -276,6 +285,18 @@ class _Run:
                     self._evaluate("instance", epoch, instance, time.monotonic() - started)
                 self._save("instance", epoch, instance, optimizer)
         self._take_best("instance", instance)
+
+    def _record_reliable(self, step: int) -> None:
+        """Write down what stage 1 takes for reliable at this step, in a few videos."""
+        if parallel.rank() > 0:
+            return
+        self.model.snippet.eval()
+        chosen = observed_videos(self.data.videos)
+        found = {}
+        for index, features in zip(chosen, self.bank.batches([[index] for index in chosen]), strict=True):
+            video = self.data.videos[index]
+            found[video.video_id] = find_reliable(self.model.snippet, video, features, self.settings)
+        write_moment(self.folder, step, found)
 
     def _split(self, order: Sequence[int] | np.ndarray, parts: int) -> list[list[int]]:
         """The videos of this process in each of the parts that a step is cut into; a part may be empty."""
