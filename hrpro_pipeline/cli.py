@@ -61,6 +61,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # `hrpro ... | head` has seen enough
+            raise
         except (HrproError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
