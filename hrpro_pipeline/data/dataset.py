@@ -23,6 +23,7 @@ from hrpro_pipeline.data.features import (
 )
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
+from hrpro_pipeline.progress import progress
 
 
 @dataclass(frozen=True)
@@ -152,18 +153,20 @@ def load_training_set(
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / launch.num_local_processes()
         on_disk = sum(_joined_bytes(header, streams) for header in headers.values()) > memory / 2
     videos = []
-    for video_id, header in headers.items():
-        seconds = _point_seconds(by_video[video_id], header, annotations.get(video_id), problems)
-        if not set(streams) & set(header.widths):
-            continue
-        try:
-            array = read_features(paths[video_id]).joined(streams)
-        except HrproError as error:
-            problems.append(str(error))
-            continue
-        if not problems and seconds:
-            kept = StoredFeatures(paths[video_id], tuple(streams), len(array)) if on_disk else array
-            videos.append(_training_video(header, kept, by_video[video_id], seconds, classes))
+    with progress("reading features", len(headers), "videos", minor=True) as task:
+        for video_id, header in headers.items():
+            task.advance()
+            seconds = _point_seconds(by_video[video_id], header, annotations.get(video_id), problems)
+            if not set(streams) & set(header.widths):
+                continue
+            try:
+                array = read_features(paths[video_id]).joined(streams)
+            except HrproError as error:
+                problems.append(str(error))
+                continue
+            if not problems and seconds:
+                kept = StoredFeatures(paths[video_id], tuple(streams), len(array)) if on_disk else array
+                videos.append(_training_video(header, kept, by_video[video_id], seconds, classes))
     if problems:
         raise ProblemsError(points_name, problems)
     if not videos:

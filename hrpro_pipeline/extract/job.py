@@ -26,7 +26,7 @@ from hrpro_pipeline.extract.ray_engine import on_ray
 from hrpro_pipeline.extract.video import find_videos
 from hrpro_pipeline.extract.worker import Extraction, Job, Outcome
 from hrpro_pipeline.models.device import resolve_device
-from hrpro_pipeline.progress import progress_bar
+from hrpro_pipeline.progress import progress
 
 ENGINES = ("local", "ray")
 
@@ -103,19 +103,14 @@ def extract_folder(
     remaining: dict[str, Location] = dict(find_videos(paths))
     _check_writable(out)
     summary = ExtractionSummary()
-    with progress_bar() as bar:
-        overall = bar.add_task("videos", total=len(remaining), note="")
-        current: dict[str, Any] = {}
+    with progress("extracting", len(remaining), "videos") as overall:
 
         def on_frames(video_id: str, count: int, total: int) -> None:
-            if video_id not in current:
-                current[video_id] = bar.add_task("frames", total=total, note=video_id)
-            bar.update(current[video_id], completed=count, total=total)
+            overall.video(video_id, count, total, "frames")
 
         def finished(video_id: str, status: str) -> None:
-            if (task := current.pop(video_id, None)) is not None:
-                bar.remove_task(task)
-            bar.update(overall, advance=1)
+            overall.end_video(video_id)
+            overall.skip() if status == "skipped" else overall.advance()
             if on_video is not None:
                 on_video(video_id, status)
 

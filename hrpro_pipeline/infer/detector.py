@@ -15,7 +15,7 @@ from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguo
 from hrpro_pipeline.infer.raw import extractor_for
 from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
-from hrpro_pipeline.models.device import resolve_device
+from hrpro_pipeline.models.device import or_on_cpu, resolve_device
 from hrpro_pipeline.models.instance import pool_parts
 from hrpro_pipeline.models.snippet import Packing
 
@@ -115,8 +115,12 @@ class Detector:
     def detect(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> list[Detection]:
         """Detect the actions in features, best first. Raises HrproError where they do not fit the model."""
         check_features(self.model, features.header)
-        joined = torch.from_numpy(features.joined(tuple(self.model.widths))).to(self.device)
-        return to_detections(detect_actions(self.model, joined, ambiguous), self.model.classes)
+        joined = torch.from_numpy(features.joined(tuple(self.model.widths)))
+        rows = or_on_cpu(
+            lambda there: detect_actions(self.model, there, ambiguous),
+            *(self.model, joined, self.device, features.video_id),
+        )
+        return to_detections(rows, self.model.classes)
 
 
 def to_detections(rows: np.ndarray, classes: Sequence[str]) -> list[Detection]:

@@ -14,12 +14,12 @@ from hrpro_pipeline.data.detections import (
 from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.extractor import extract_videos
+from hrpro_pipeline.extract.extractor import OnFrames, extract_videos
 from hrpro_pipeline.extract.video import SUFFIXES, find_videos
 from hrpro_pipeline.infer.detector import Detector
 from hrpro_pipeline.infer.raw import extractor_for
 from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel
-from hrpro_pipeline.progress import progress_bar
+from hrpro_pipeline.progress import progress
 
 
 def detect_folder(
@@ -57,11 +57,15 @@ def detect_folder(
     done: list[str] = []
     together: list[VideoDetections] = []
     failed: dict[str, str] = {}
-    total, items = _features(detector, paths, wanted, weights, decoder, device)
-    with progress_bar() as bar:
-        task = bar.add_task("detecting", total=total, note="")
+
+    def on_frames(video_id: str, count: int, total: int) -> None:
+        task.video(video_id, count, total, "frames")
+
+    total, items = _features(detector, paths, wanted, weights, decoder, device, on_frames)
+    with progress("detecting", total, "videos") as task:
         for video_id, features in items:
-            bar.update(task, advance=1, note=video_id)
+            task.end_video(video_id)
+            task.advance(note=video_id)
             try:
                 if isinstance(features, HrproError):
                     raise features
@@ -102,6 +106,7 @@ def _features(
     weights: str,
     decoder: str,
     device: str,
+    on_frames: OnFrames,
 ) -> tuple[int, Iterator[tuple[str, VideoFeatures | HrproError]]]:
     """How many videos there are, and their features or what is wrong with them, one at a time."""
     stored: dict[str, Path] = {}
@@ -135,6 +140,6 @@ def _features(
                 yield video_id, error
         if videos:
             extractor = extractor_for(detector.model, weights=weights, decoder=decoder, device=device)
-            yield from extract_videos(videos.items(), extractor)
+            yield from extract_videos(videos.items(), extractor, on_frames)
 
     return len(stored) + len(videos), each()

@@ -92,8 +92,7 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "snippet": _on_cpu(model.snippet.state_dict()),
         "instance": None if model.instance is None else _on_cpu(model.instance.state_dict()),
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    save_torch(path, content)
 
 
 def load_model(path: Path) -> TrainedModel:
@@ -133,6 +132,12 @@ def load_model(path: Path) -> TrainedModel:
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise HrproError(f"{file}: damaged model ({str(error).splitlines()[0]}); train or import it again") from None
     return model.to(torch.device("cpu"))
+
+
+def save_torch(path: Path, content: Any) -> None:
+    """`torch.save`, atomically. Given a path, it would not say that the disk is full."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def load_torch(file: Path, expected: str) -> Any:
