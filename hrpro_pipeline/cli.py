@@ -61,6 +61,7 @@ class _Group(click.Group):
     """Turns expected errors into one line and exit code 1 or 2; `--debug` shows where they came from."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        progress.set_up_logging(ctx.params["log_format"])
         try:
             return super().invoke(ctx)
         except click.exceptions.NoArgsIsHelpError:
@@ -107,7 +108,6 @@ def main(debug: bool, log_format: str) -> None:
       hrpro train features/ --points points.csv --out runs/first
       hrpro detect runs/first new_videos/ --out detections/
     """
-    progress.set_up_logging(log_format)
 
 
 def _preset(command: Callable[..., None]) -> Callable[..., None]:

@@ -50,12 +50,15 @@ class Task:
         self.note = ""
         self.row: TaskID | None = None
         self.said_at = self.said_done = 0.0
-        self._started, self._not_worked = time.monotonic(), done
+        self._started = self._moved_at = time.monotonic()
+        self._not_worked = done
         self._videos: dict[str, Task] = {}
 
     def update(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """So much is done now. May be called from any thread."""
         with _lock:
+            if done != self.done:
+                self._moved_at = time.monotonic()
             self.done = done
             self.total = self.total if total is None else total
             self.note = self.note if note is None else note
@@ -98,14 +101,16 @@ class Task:
 
     @property
     def rate(self) -> float | None:
-        """Units a second since the task began; None before the first."""
-        worked = self.done - self._not_worked
-        return worked / self.elapsed if worked > 0 and self.elapsed > 0 else None
+        """Units a second, from the beginning to the last that was done; None before the first."""
+        worked, seconds = self.done - self._not_worked, self._moved_at - self._started
+        return worked / seconds if worked > 0 and seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
         """At this rate; None before there is one."""
-        return max(0.0, self.total - self.done) / self.rate if self.rate else None
+        if self.rate is None:
+            return None
+        return max(0.0, (self.total - self.done) / self.rate - (time.monotonic() - self._moved_at))
 
     @property
     def rate_text(self) -> str:

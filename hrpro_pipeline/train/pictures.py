@@ -21,6 +21,13 @@ _LABELS, _WIDTH, _LANE, _GAP = 150, 850, 44, 26
 _MOST_CLASSES, _MOST_DETECTIONS, _MOST_LETTERS = 5, 8, 18
 _INK, _ATTENTION, _SCORE = (60, 60, 60), (205, 205, 205), (120, 170, 225)
 _TRUTH, _DETECTED, _POINT = (60, 160, 90), (225, 130, 40), (200, 30, 60)
+_LEGEND = {
+    "attention": (150, 150, 150),
+    "score of the class": _SCORE,
+    "point": _POINT,
+    "ground truth": _TRUTH,
+    "best detections": _DETECTED,
+}
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,12 @@ def timeline(model: TrainedModel, sample: Sample, detect: Detect) -> np.ndarray:
     found, detections = or_on_cpu(compute, model, features, device, sample.video_id)
     seconds = model.clock.seconds_per_snippet * len(found.fused)
     shown = _shown_classes(sample, found.fused)
-    image = np.full(((1 + len(shown)) * (_LANE + _GAP) + _GAP, _LABELS + _WIDTH, 3), 255, np.uint8)
-    _curve(image, 0, 1 - found.background, _ATTENTION, "attention")
+    image = np.full(((1 + len(shown)) * (_LANE + _GAP) + 2 * _GAP, _LABELS + _WIDTH, 3), 255, np.uint8)
+    for index, (name, colour) in enumerate(_LEGEND.items()):
+        _write(image, name, _LABELS + 170 * index, 16, colour)
+    _curve(image, _GAP, 1 - found.background, _ATTENTION, "attention")
     for lane, label in enumerate(shown, start=1):
-        top = lane * (_LANE + _GAP)
+        top = _GAP + lane * (_LANE + _GAP)
         _curve(image, top, found.fused[:, label], _SCORE, model.classes[label])
         for start, end, _ in sample.segments[sample.segments[:, 2] == label]:
             _bar(image, top + _LANE + 3, start / seconds, end / seconds, _TRUTH)
