@@ -241,6 +241,11 @@ def evaluate_detections(
         truth = in_subset(truth, subset)
     read = read_detections(Path(detections))
     found: Mapping[str, Sequence[Detection]] = {video_id: video.detections for video_id, video in read.items()}
+    if found and not found.keys() & truth.keys():
+        raise HrproError(
+            f"{annotations}: none of the {len(found)} videos in {detections} ({next(iter(found))}, ...) is among its "
+            f"{len(truth)} ({next(iter(truth))}, ...); give the annotations or the --subset of these videos"
+        )
     if ambiguous is not None:
         found = drop_ambiguous(found, read_ambiguous(Path(ambiguous)))
     models = tuple(sorted({video.model for video in read.values()} - {""}))

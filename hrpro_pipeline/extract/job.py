@@ -96,11 +96,11 @@ def extract_folder(
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r}; expected {' or '.join(ENGINES)}")
     check_decoder(decoder)
+    remaining: dict[str, Location] = dict(find_videos(paths))
     settings_stored = stored_settings(settings, resolve_backend(flow))
     wanted = _Wanted(settings_stored, weight_digests(settings, weights), keep_partial)
     extraction = Extraction(settings, str(out), weights, flow, decoder, device, keep_partial)
     run = _engine(extraction, engine, workers, ray_address)
-    remaining: dict[str, Location] = dict(find_videos(paths))
     _check_writable(out)
     summary = ExtractionSummary()
     with progress("extracting", len(remaining), "videos") as overall:

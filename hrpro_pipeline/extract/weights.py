@@ -308,7 +308,7 @@ def _source_digest(path: Path) -> str:
 
 def _folder_weights(folder: Path, stream: str) -> Weights:
     if not folder.is_dir():
-        raise HrproError(f"weights {str(folder)!r}: expected kinetics, random, or a folder with weight files")
+        raise HrproError(f"--weights {folder}: no such folder; expected kinetics, random, or a folder of weight files")
     files = sorted(
         path
         for path in folder.iterdir()

@@ -50,6 +50,8 @@ def detect_folder(
     Raises:
         HrproError: the model or a path is unusable, or a wanted video is not there.
     """
+    if out.is_file() and (style == "hrpro" or out.suffix != ".json"):
+        raise HrproError(f"{out}: is a file; --out names a folder for the detections")
     detector = Detector.load(model, device)
     wanted = read_ids(videos) if videos is not None else None
     segments = read_ambiguous(ambiguous) if ambiguous is not None else {}

@@ -212,8 +212,9 @@ class _Run:
                 raise HrproError(f"{checkpoint}: not a checkpoint of a run; delete the folder and train again")
             for name, value in self.identity.items():
                 if state["identity"].get(name) != value:
+                    what = _differences(state["identity"][name], value) if name == "settings" else ""
                     raise HrproError(
-                        f"{self.folder}: was made with other {name}; resume with the same, or use another --out"
+                        f"{self.folder}: was made with other {name}{what}; resume with the same, or use another --out"
                     )
             rewind(self.folder, state["stage"], state["step"])
             log.info("resuming after %s step %d", state["stage"], state["step"])
@@ -537,6 +538,18 @@ class _HeldLosses:
             run.journal.write(self._stage, step, "loss", dict(zip(self._names, own.tolist(), strict=True)))
         self._held.clear()
         return float(means[-1, -1])
+
+
+def _differences(then: dict[str, Any], now: Any) -> str:
+    """The first few settings of two runs that differ."""
+    found = [
+        f"{section}.{name}={then.get(section, {}).get(name)}, now {value}"
+        for section, values in now.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+        if then.get(section, {}).get(name) != value
+    ]
+    return f" ({'; '.join(found[:3])})" if found else ""
 
 
 def _adam(network: torch.nn.Module, settings: SnippetSettings | InstanceSettings) -> torch.optim.Adam:
