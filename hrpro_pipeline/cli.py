@@ -87,7 +87,7 @@ def _fail(ctx: click.Context, text: str, prefix: str = "error: ") -> None:
         click.echo(prefix + text, err=True)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("hrpro", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show where an error came from.")
 @click.option(
     "--log-format",

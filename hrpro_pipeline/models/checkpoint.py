@@ -1,5 +1,6 @@
 """A trained model as one file: both stages, settings, classes, and what its features must be."""
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -146,9 +147,11 @@ def _instead(folder: Path) -> str:
 
 
 def save_torch(path: Path, content: Any) -> None:
-    """`torch.save`, atomically. Given a path, it would not say that the disk is full."""
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        torch.save(content, stream)
+    """`torch.save`, atomically. Raises OSError for a disk that is full, which `torch.save` itself does not name."""
+    content_bytes = io.BytesIO()
+    torch.save(content, content_bytes)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content_bytes.getbuffer())
 
 
 def load_torch(file: Path, expected: str) -> Any:
