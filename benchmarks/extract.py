@@ -30,7 +30,7 @@ from machine import describe, emit, timed
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import list_features, read_features
 from hrpro_pipeline.extract.backbones import load_backbones
-from hrpro_pipeline.extract.decoder_process import DecodeRequest, decoded
+from hrpro_pipeline.extract.decoder_process import DecodeRequest, stream_video
 from hrpro_pipeline.extract.flow import tvl1
 from hrpro_pipeline.extract.frames import FrameChunk, resize_frame, resized_size
 from hrpro_pipeline.extract.i3d import random_i3d
@@ -184,7 +184,7 @@ def _stages(videos: list[Path], device: torch.device) -> dict[str, Any]:
     settings = ExtractSettings()
     started, frames, chunks = time.perf_counter(), 0, []
     for video in videos:
-        for item in decoded(DecodeRequest(video, "auto", 25.0, settings.resize), str(device)):
+        for item in stream_video(DecodeRequest(video, "auto", 25.0, settings.resize), str(device)):
             if isinstance(item, FrameChunk):
                 frames += len(item.ticks)
                 chunks.append(torch.as_tensor(item.frames).to(device))

@@ -3,8 +3,8 @@
     python benchmarks/soak.py [--videos 500] [--kills 20] [--workers 2] [--seed 0]
 
 Made videos are extracted once undisturbed. Then again into another folder, while processes of the run - workers and the
-decoders below them - are killed with SIGKILL at random moments. The run must end well, and every file must be the same
-to the bit. Exit code 1 if not.
+decoders below them - are killed with SIGKILL, each when a random number of videos is done. The run must end well, and
+every file must be the same to the bit. Exit code 1 if not.
 """
 
 import argparse
@@ -36,9 +36,9 @@ def main() -> None:
         folder = Path(name)
         for k in range(arguments.videos):
             write_drifting(folder / "videos" / f"v{k:04d}.mp4", rng.randint(5, 60), 80, 64, seed=k % 20)
-        calm_seconds, calm, _ = _extract(folder, "calm", arguments.workers, 0, 0.0, rng)
-        pause = calm_seconds / (arguments.kills + 1)
-        seconds, code, killed = _extract(folder, "soaked", arguments.workers, arguments.kills, pause, rng)
+        calm_seconds, calm, _ = _extract(folder, "calm", arguments.workers, [], rng)
+        moments = sorted(rng.sample(range(arguments.videos), arguments.kills))
+        seconds, code, killed = _extract(folder, "soaked", arguments.workers, moments, rng)
         same = [
             path.name
             for path in sorted((folder / "calm").glob("*.h5"))
@@ -47,6 +47,7 @@ def main() -> None:
         ]
         rest = sorted({path.name for path in (folder / "soaked").iterdir()} - set(same))
     good = calm == 0 and code == 0 and len(same) == arguments.videos and not rest
+    good = good and sum(killed.values()) == arguments.kills
     emit(
         {
             "what": "soak",
@@ -66,20 +67,22 @@ def main() -> None:
 
 
 def _extract(
-    folder: Path, out: str, workers: int, kills: int, pause: float, rng: random.Random
+    folder: Path, out: str, workers: int, moments: list[int], rng: random.Random
 ) -> tuple[float, int, dict[str, int]]:
-    """Seconds, exit code, and how many processes of each kind were killed."""
+    """Seconds, exit code, and how many processes of each kind were killed, one when so many videos were done."""
     words = ["extract", folder / "videos", "--out", folder / out, "--workers", workers, *SETTINGS]
     started = time.perf_counter()
     killed = {"worker": 0, "decoder_process": 0}
     with subprocess.Popen([sys.executable, "-m", "hrpro_pipeline", *map(str, words)], stdout=sys.stderr) as process:
-        while process.poll() is None and sum(killed.values()) < kills:
-            time.sleep(rng.uniform(0.5, 1.5) * pause)
-            found = _processes_below(process.pid)
-            if process.poll() is None and found:
-                pid, kind = rng.choice(found)
-                os.kill(pid, signal.SIGKILL)
-                killed[kind] += 1
+        for moment in moments:
+            while process.poll() is None:
+                found = _processes_below(process.pid)
+                if found and len(list((folder / out).glob("[!.]*.h5"))) >= moment:
+                    pid, kind = rng.choice(found)
+                    os.kill(pid, signal.SIGKILL)
+                    killed[kind] += 1
+                    break
+                time.sleep(rng.uniform(0.01, 0.2))
         code = process.wait()
     return time.perf_counter() - started, code, killed
 

@@ -26,7 +26,9 @@ from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.data.point_labels import Distribution, draw_points, points_csv
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.job import ExtractionSummary, extract_folder
+from hrpro_pipeline.extract.video import find_videos
 from hrpro_pipeline.infer.detector import detect_actions
+from hrpro_pipeline.infer.diagnosis import diagnose
 from hrpro_pipeline.infer.evaluation import Evaluation, drop_ambiguous, evaluate
 from hrpro_pipeline.infer.evaluator import evaluator, point_measure, segment_measure
 from hrpro_pipeline.infer.report import write_report
@@ -37,6 +39,8 @@ from hrpro_pipeline.train.pictures import Sample, Shown
 from hrpro_pipeline.train.trainer import Selection, train
 
 PathLike = str | Path
+# Of a run: where what it was trained on lies, for `hrpro figures`. The model itself names no path.
+INPUTS = "inputs.json"
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ def train_detector(
         measures.append(point_measure(held, data.clock))
         select = Selection("point_mAP", f"the points of {len(held)} validation videos")
     left_out = read_ambiguous(Path(ambiguous)) if ambiguous is not None else {}
-    return train(
+    model = train(
         data,
         settings,
         Path(out),
@@ -196,6 +200,11 @@ def train_detector(
         stage1=None if stage1 is None else stage1.snippet,
         shown=_shown(data, truth, watched),
     )
+    if launch.rank() == 0:
+        inputs = {"features": features, "points": points, "annotations": annotations}
+        paths = {name: str(Path(path).resolve()) for name, path in inputs.items() if path is not None}
+        write_text(Path(out) / INPUTS, json.dumps(paths | {"evaluate_on": evaluate_on}, indent=1) + "\n")
+    return model
 
 
 def train_seeds(
@@ -261,6 +270,7 @@ def report_detections(
     *,
     annotations: PathLike | None = None,
     points: PathLike | None = None,
+    videos: PathLike | None = None,
     subset: str | None = None,
     preset: str = "thumos14",
     min_score: float = 0.0,
@@ -268,11 +278,21 @@ def report_detections(
     """Show detections on one self-contained HTML page, beside ground truth and points where given.
 
     Args:
+        videos: folder of the video files, by id: the page shows frames of them and plays them where they lie.
         subset: evaluate on this subset; on the annotated videos that have detections otherwise.
         preset: gives tIoU thresholds and the videos left out of the evaluation.
         min_score: show detections from this score on.
+
+    Raises:
+        HrproError: an input is unusable, or `videos` has none of the videos.
     """
     read = read_detections(Path(detections))
+    files = None
+    if videos is not None:
+        files = {video_id: Path(file) for video_id, file in find_videos([Path(videos)]).items()}
+        if read and not files.keys() & read.keys():
+            names = f"{', '.join(sorted(read)[:3])}{', ...' if len(read) > 3 else ''}"
+            raise HrproError(f"{videos}: holds none of the detections' videos; expected files named {names}")
     truth = read_annotations(Path(annotations)) if annotations is not None else {}
     evaluated = {key: video for key, video in truth.items() if key in read}
     if subset is not None:
@@ -286,6 +306,8 @@ def report_detections(
         truth=truth,
         points=read_points(Path(points)) if points is not None else (),
         evaluation=evaluate(found, evaluated, chosen.tiou, chosen.exclude) if has_segments else None,
+        diagnosis=diagnose(found, evaluated, chosen.exclude) if has_segments else None,
+        videos=files,
         min_score=min_score,
     )
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,11 @@ class Channel:
         payload = self._read(payload_bytes, seconds)
         if text is None or payload is None:
             return None
-        return json.loads(bytes(text)), payload
+        try:
+            header = json.loads(bytes(text))
+        except ValueError:
+            return None
+        return (header, payload) if isinstance(header, dict) else None
 
     def _read(self, count: int, seconds: float | None) -> bytearray | None:
         buffer = bytearray(count)
@@ -91,9 +96,10 @@ class Child(Channel):
     Args:
         module: importable name.
         silence_seconds: a child that is waited for and says nothing for so long counts as hanging.
+        environment: variables over those of this process.
     """
 
-    def __init__(self, module: str, silence_seconds: float) -> None:
+    def __init__(self, module: str, silence_seconds: float, environment: Mapping[str, str] | None = None) -> None:
         self.silence_seconds = silence_seconds
         # -P: nothing is imported from the folder that the user happens to be in.
         root = str(Path(__file__).resolve().parents[1])
@@ -102,7 +108,7 @@ class Child(Channel):
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": path} | dict(environment or {}),
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -113,13 +119,14 @@ class Child(Channel):
         """Process id."""
         return self._process.pid
 
-    def answer(self) -> Message:
-        """The next message. Raises ChildError, and kills the child, if none comes."""
+    def answer(self, extra_seconds: float = 0.0) -> Message:
+        """The next message. Raises ChildError, and kills the child, if none comes in time."""
+        seconds = self.silence_seconds + extra_seconds
         try:
-            message = self.receive(self.silence_seconds)
+            message = self.receive(seconds)
         except TimeoutError:
             self.close()
-            raise ChildError(f"did not answer within {self.silence_seconds:g} s") from None
+            raise ChildError(f"did not answer within {seconds:.3g} s") from None
         if message is None:
             raise self._ended()
         return message
@@ -138,7 +145,8 @@ class Child(Channel):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5 if self._closed_by_itself() else 0)
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a dead disk cannot even be killed
+            self._process.wait(10)
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 assert pipe is not None
@@ -147,6 +155,8 @@ class Child(Channel):
     def _ended(self) -> ChildError:
         self.close()
         code = self._process.returncode
+        if code is None:
+            return ChildError("cannot be killed")
         if code < 0:
             return ChildError(f"crashed ({signal.Signals(-code).name})", killed=code == -signal.SIGKILL)
         return ChildError(f"ended with exit code {code}")

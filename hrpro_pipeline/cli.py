@@ -322,6 +322,8 @@ def ablate(features: Path, points: Path, annotations: Path, out: Path, **options
 @click.option("--top", type=click.IntRange(min=1), help="Keep the best N detections of a video.")
 @click.option("--format", "style", type=click.Choice(["hrpro", "activitynet"]), default="hrpro", show_default=True)
 @click.option("--weights", default="auto", show_default=True, help="For raw videos: auto (as trained), or a folder.")
+@click.option("--overlay", is_flag=True, help="Of raw videos: draw labels and a timeline into OUT/overlay/<id>.mp4.")
+@click.option("--clips", is_flag=True, help="Of raw videos: cut the best --top detections (10) into OUT/clips/<id>/.")
 @_decoder
 @click.option("--on-error", type=click.Choice(["skip", "fail"]), default="fail", show_default=True)
 @_device
@@ -393,20 +395,50 @@ def evaluate(
 @click.option("--out", required=True, type=FileOut, help="The HTML file to write.")
 @click.option("--annotations", type=ExistingFile, help="Ground truth to show and to evaluate against.")
 @click.option("--points", type=ExistingFile, help="Labelled points to show.")
+@click.option("--videos", type=ExistingFolder, help="Folder of the videos: the page shows frames and plays them there.")
 @click.option("--subset", help="Evaluate on this subset.  [default: the annotated videos that have detections]")
 @click.option("--preset", default="thumos14", show_default=True, help="Gives tIoU thresholds and excluded videos.")
 @click.option("--min-score", type=float, default=0.0, show_default=True, help="Show detections from this score on.")
 def report(detections: Path, out: Path, **options: Any) -> None:
-    """Show detections on one self-contained HTML page.
+    """Show detections on one self-contained HTML page: timelines, videos, scores and kinds of errors.
+
+    The page needs no network. With --videos it holds small frames of each video, and plays the files where they lie:
+    keep page and videos together.
 
     \b
     Example:
-      hrpro report detections/ --annotations gt.json --out report.html
+      hrpro report detections/ --videos new_videos/ --annotations gt.json --out report.html
     """
     from hrpro_pipeline.api import report_detections
 
     report_detections(detections, out, **options)
     click.echo(f"{out}: open it in a browser")
+
+
+@main.command()
+@click.argument("run", type=Existing)
+@click.option("--out", required=True, type=FolderOut, help="Folder for the figures, each as PNG and SVG.")
+@click.option(
+    "--features", type=ExistingFolder, help="FEATURES folder.  [default: the one that the run was trained on]"
+)
+@click.option("--annotations", type=ExistingFile, help="Ground truth.  [default: what the run was given]")
+@click.option("--points", type=ExistingFile, help="Labelled points.  [default: what the run was given]")
+@click.option("--videos", type=ExistingFile, help="Videos to show, one id a line.  [default: 3 with the most actions]")
+@click.option("--against", type=Existing, help="Another RUN to compare with.  [default: stage 1 against both stages]")
+@_device
+def figures(run: Path, out: Path, **options: Any) -> None:
+    """Draw the paper's figures from a run: timelines (4), scores (5), snippets by class (B), reliability (C).
+
+    \b
+    Example:
+      hrpro figures runs/first --out figures/
+    """
+    from hrpro_pipeline.figures import write_figures
+
+    drawn = write_figures(run, out, **options)
+    for line in drawn.left_out:
+        log.warning("left out: %s", line)
+    click.echo(f"{len(drawn.files)} files: {out}")
 
 
 @main.group("import")

@@ -76,7 +76,7 @@ def _chain(out: Path, seed: int, say: Callable[[str], None], task: Task) -> dict
     numbers = {name: result.as_json() for name, result in results.items()}
     write_text(out / "results.json", json.dumps(numbers, indent=1) + "\n")
     report = out / "report.html"
-    report_detections(out / "both" / "detections", report, annotations=annotations)
+    report_detections(out / "both" / "detections", report, annotations=annotations, videos=out / "videos")
     say(f"report: {report}")
     say(f"try it: hrpro detect {out / 'both' / 'run'} VIDEO --out detections")
     say(f"{time.monotonic() - started:.0f} s in all")

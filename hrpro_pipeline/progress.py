@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 
 
 class Task:
-    """Something that is counted while it goes on: `done` of `total` units. `progress` makes it.
+    """Something that is counted while it goes on: `done` of `total` units (0: not known). `progress` makes it.
 
     Attributes:
         note: what to show beside the numbers.
@@ -107,8 +107,8 @@ class Task:
 
     @property
     def seconds_left(self) -> float | None:
-        """At this rate; None before there is one."""
-        if self.rate is None:
+        """At this rate; None before there is one, and without a total."""
+        if self.rate is None or not self.total:
             return None
         return max(0.0, (self.total - self.done) / self.rate - (time.monotonic() - self._moved_at))
 
@@ -128,7 +128,7 @@ class Task:
     @property
     def count_text(self) -> str:
         """Such as 12 of 80 videos."""
-        return f"{self.done:.0f} of {self.total:.0f} {self.unit}"
+        return f"{self.done:.0f} of {self.total:.0f} {self.unit}" if self.total else f"{self.done:.0f} {self.unit}"
 
     @property
     def name(self) -> str:
@@ -181,7 +181,9 @@ def set_up_logging(style: str) -> None:
     _json = style == "json"
     handler = _Handler()
     handler.setFormatter(_JsonFormatter() if _json else logging.Formatter("%(message)s"))
-    logging.basicConfig(level=logging.ERROR if launch.rank() > 0 else logging.INFO, handlers=[handler], force=True)
+    level = logging.ERROR if launch.rank() > 0 else logging.INFO
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("hrpro_pipeline").setLevel(level)  # of other packages only what needs a look
     logging.captureWarnings(True)
 
 
@@ -255,7 +257,7 @@ class _Lines:
         if _json:
             due = waited >= _JSON_SECONDS
         else:
-            tenth = not task.minor and task.done - task.said_done >= task.total / 10
+            tenth = not task.minor and 0 < task.total / 10 <= task.done - task.said_done
             due = waited >= (_TENTH_SECONDS if tenth else _LINE_SECONDS)
         if due:
             task.said_at, task.said_done = time.monotonic(), task.done
@@ -313,12 +315,12 @@ class _Bar:
 
     def begin(self, task: Task) -> None:
         name = "  " * task.depth + (task.video_id or task.description)
-        task.row = self._bars.add_task(name, total=task.total, own=task)
+        task.row = self._bars.add_task(name, total=None, own=task)
         self.news(task)
 
     def news(self, task: Task) -> None:
         assert task.row is not None
-        self._bars.update(task.row, completed=task.done, total=task.total)
+        self._bars.update(task.row, completed=task.done, total=task.total or None)
 
     def end(self, task: Task) -> None:
         if task.row in self._bars.task_ids:

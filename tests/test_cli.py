@@ -19,6 +19,7 @@ COMMANDS = [
     ["detect"],
     ["evaluate"],
     ["report"],
+    ["figures"],
     ["import"],
     ["import", "features"],
     ["import", "checkpoint"],
@@ -124,6 +125,8 @@ def test_chain_from_published_features(archive: Path, trained: Path, tmp_path: P
     content = json.loads((out / "test_6.json").read_text())
     assert content["schema"] == "hrpro.detections/1"
     assert content["duration"] == 19.5
+    curves = content["curves"]
+    assert set(curves["classes"]) <= {"run", "sit"} and len(curves["scores"][0]) == len(curves["attention"]) > 10
     scores = [item["score"] for item in content["detections"]]
     assert scores == sorted(scores, reverse=True)
 

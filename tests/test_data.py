@@ -11,6 +11,7 @@ from hrpro_pipeline.data.annotations import in_subset, read_ambiguous, read_anno
 from hrpro_pipeline.data.archive import import_archive
 from hrpro_pipeline.data.dataset import load_training_set
 from hrpro_pipeline.data.detections import (
+    Curves,
     Detection,
     VideoDetections,
     read_detections,
@@ -425,6 +426,34 @@ class TestDetections:
         assert read_detections(tmp_path / "each") == {video.video_id: video for video in videos}
         write_activitynet(tmp_path / "all.json", videos)
         assert read_detections(tmp_path / "all.json")["a"].detections == items
+
+    def test_curves_round_trip(self, tmp_path: Path) -> None:
+        curves = Curves(0.32, 0.64, ("run", "sit"), ((0.1, 0.2, 0.3), (0.0, 0.5, 1.0)), (0.9, 0.8, 0.7))
+        video = VideoDetections("a", (Detection("run", 0.9, 1.0, 2.0),), 9.0, "a.mp4", "m", curves)
+        path = write_detections(tmp_path, video)
+        assert read_detections(path) == {"a": video}
+        assert json.loads(path.read_text())["curves"]["classes"] == ["run", "sit"]
+        assert len(path.read_text().splitlines()) == 18, "the curves are one line"
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"start": None},
+            {"attention": [0.1]},
+            {"scores": []},
+            {"scores": [[0.1, "x"]]},
+            {"seconds_per_point": 0},
+            {"attention": [0.1, float("nan")]},
+        ],
+    )
+    def test_wrong_curves(self, tmp_path: Path, wrong: dict) -> None:
+        right = {"start": 0, "seconds_per_point": 1, "classes": ["a"], "scores": [[0, 1]], "attention": [0, 1]}
+        content = {"schema": "hrpro.detections/1", "video_id": "v", "detections": [], "curves": right}
+        (tmp_path / "v.json").write_text(json.dumps(content))
+        assert read_detections(tmp_path)["v"].curves is not None
+        (tmp_path / "v.json").write_text(json.dumps(content | {"curves": right | wrong}))
+        with pytest.raises(HrproError, match="v.json: curves need start"):
+            read_detections(tmp_path)
 
     def test_all_problems_at_once(self, tmp_path: Path) -> None:
         (tmp_path / "a.json").write_text("{")

@@ -19,8 +19,9 @@ from hrpro_pipeline.data.leases import give_back, take_lease
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract import engines
 from hrpro_pipeline.extract.engines import in_processes, is_suspect, survivors
+from hrpro_pipeline.extract.extractor import Job
 from hrpro_pipeline.extract.job import extract_folder
-from hrpro_pipeline.extract.worker import Extraction, Job
+from hrpro_pipeline.extract.worker import Extraction
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ExtractSettings(resize=32, crop=32, streams=("rgb",), precision="float32")

@@ -20,7 +20,7 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import extractor
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
 from hrpro_pipeline.extract.decoders import decode
-from hrpro_pipeline.extract.extractor import Extractor, extract_video, extract_videos, load_extractor
+from hrpro_pipeline.extract.extractor import Extractor, Job, extract_video, extract_videos, load_extractor
 from hrpro_pipeline.extract.flow import quantise_flow, tvl1
 from hrpro_pipeline.extract.frames import FrameChunk, frame_chunks, resize_frame, resized_size
 from hrpro_pipeline.extract.i3d import random_i3d
@@ -148,7 +148,9 @@ def test_videos_share_batches_and_do_not_touch_each_other(
     features = Backbone.features
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Backbone, "features", watched)
-        together = dict(extract_videos(given, extractor_of(networks, settings, batch=3, lanes=2)))
+        together = dict(
+            extract_videos([Job(*map(str, each)) for each in given], extractor_of(networks, settings, batch=3, lanes=2))
+        )
     assert sizes == [3] * 2 * 5, "13 snippets in five full batches for each stream"
     assert sorted(together) == ["again", "text", "v1", "v2", "v3", "v4"]
     assert "not a video that can be read" in str(together.pop("text"))
@@ -374,8 +376,8 @@ def test_bad_inputs_cost_only_themselves(tmp_path: Path) -> None:
     assert all("\n" not in failure.reason for failure in summary.failed)
     names = {path.name for path in out.iterdir()}
     assert names == {"failures.jsonl", "good.h5"}, "nothing is left of the others"
-    given = [(name, videos / f"{name}.mp4") for name in ("good", "text")]
-    results = dict(extract_videos(given, load_extractor(RGB_ONLY, "random", "auto", "auto", "cpu")))
+    jobs = [Job(name, str(videos / f"{name}.mp4")) for name in ("good", "text")]
+    results = dict(extract_videos(jobs, load_extractor(RGB_ONLY, "random", "auto", "auto", "cpu")))
     assert isinstance(results["good"], VideoFeatures)
     assert isinstance(results["text"], HrproError)
     np.testing.assert_array_equal(results["good"].streams["rgb"], read_features(out / "good.h5").streams["rgb"])
@@ -479,3 +481,48 @@ def test_crop_views() -> None:
     assert [int(view[0, 0, 0]) for view in five] == [0, 3, 12, 15, 7]
     ten = crop_views(image, 3, "ten")
     assert [int(view[0, 0, 0]) for view in ten] == [0, 3, 12, 15, 7, 2, 5, 14, 17, 9]
+
+
+def test_out_of_memory_takes_half_of_a_batch(
+    tmp_path: Path, backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_video(tmp_path / "made.mp4", moving_square(70))
+    expected = extract(path, backbones, RGB_ONLY, batch=4)
+    features = Backbone.features
+
+    def small(self: Backbone, levels: torch.Tensor) -> torch.Tensor:
+        if len(levels) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return features(self, levels)
+
+    monkeypatch.setattr(Backbone, "features", small)
+    most = 1
+    found = extract(path, backbones, RGB_ONLY, batch=4)
+    np.testing.assert_allclose(found.streams["rgb"], expected.streams["rgb"], rtol=1e-4, atol=1e-5)
+    assert "out of GPU memory with 4 clips: trying 2" in caplog.text
+    most = 0
+    with pytest.raises(HrproError, match="made: OutOfMemoryError: CUDA out of memory"):
+        extract(path, backbones, RGB_ONLY, batch=4)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("decoder", ["auto", "pyav"])
+def test_a_gpu_gives_what_the_cpu_gives(tmp_path: Path, decoder: str) -> None:
+    """Alone and together, from frames decoded on the GPU (auto, where NVDEC takes the file) and on the CPU."""
+    for k in range(3):
+        write_video(tmp_path / f"v{k}.mp4", moving_square(40 + 16 * k, width=320, height=256, seed=k), codec="libx264")
+    settings = ExtractSettings(precision="float32")
+    summary = extract_folder([tmp_path], tmp_path / "gpu", settings, weights="random", device="cuda", decoder=decoder)
+    assert summary.failed == []
+    extract_folder(
+        [tmp_path / "v1.mp4"], tmp_path / "alone", settings, weights="random", device="cuda", decoder=decoder
+    )
+    extract_folder([tmp_path], tmp_path / "cpu", settings, weights="random", device="cpu")
+    together, alone = (read_features(tmp_path / folder / "v1.h5").streams for folder in ("gpu", "alone"))
+    for k in range(3):
+        ours, theirs = (read_features(tmp_path / folder / f"v{k}.h5").streams for folder in ("gpu", "cpu"))
+        for stream in ("rgb", "flow"):
+            assert ours[stream].shape == theirs[stream].shape
+            cosine = torch.cosine_similarity(torch.from_numpy(ours[stream]), torch.from_numpy(theirs[stream]))
+            assert cosine.min() >= 0.99, f"{decoder}: {stream}"
+            np.testing.assert_array_equal(together[stream], alone[stream])

@@ -20,7 +20,7 @@ ALLOWED = {
     "train": {"train", "models", "data", "configs"},
     "infer": {"infer", "extract", "models", "data", "configs"},
 }
-TOP = {"ablation", "api", "cli", "demo", "info", "__init__", "__main__"}
+TOP = {"ablation", "api", "cli", "demo", "figures", "info", "__init__", "__main__"}
 PURE = ["models/snippet.py", "models/instance.py", "models/proposals.py", "extract/i3d.py", "extract/tvl1.py"]
 
 

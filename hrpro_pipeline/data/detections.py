@@ -1,8 +1,10 @@
 """Detections: one JSON a video, or one ActivityNet-style JSON for all."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,34 @@ class Detection:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """Scores over time, N points at equal distances.
+
+    Attributes:
+        start_seconds: time of the first point.
+        seconds_per_point: from one point to the next.
+        classes: of the scores, [K].
+        scores: class scores times attention, [K][N]: what candidates are cut from.
+        attention: foreground attention, [N].
+    """
+
+    start_seconds: float
+    seconds_per_point: float
+    classes: tuple[str, ...]
+    scores: tuple[tuple[float, ...], ...]
+    attention: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class VideoDetections:
-    """Detections of one video, best first; `duration_seconds` is None where the file does not say."""
+    """Detections of one video, best first; `duration_seconds` and `curves` are None where the file does not say."""
 
     video_id: str
     detections: tuple[Detection, ...]
     duration_seconds: float | None = None
     source: str = ""
     model: str = ""
+    curves: Curves | None = None
 
 
 def write_detections(folder: Path, video: VideoDetections) -> Path:
@@ -47,7 +69,12 @@ def write_detections(folder: Path, video: VideoDetections) -> Path:
         "model": video.model,
         "detections": [_as_json(detection) for detection in video.detections],
     }
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=1, allow_nan=False)
+    if video.curves is not None:
+        # On a line of their own, not on one for each number.
+        curves = json.dumps(_curves_as_json(video.curves), separators=(",", ":"), allow_nan=False)
+        text = text.removesuffix("\n}") + f',\n "curves": {curves}\n}}'
+    write_text(path, text + "\n")
     return path
 
 
@@ -93,6 +120,16 @@ def _as_json(detection: Detection) -> dict[str, Any]:
     return {"label": detection.label, "score": detection.score, "segment": [detection.start, detection.end]}
 
 
+def _curves_as_json(curves: Curves) -> dict[str, Any]:
+    return {
+        "start": curves.start_seconds,
+        "seconds_per_point": curves.seconds_per_point,
+        "classes": curves.classes,
+        "scores": curves.scores,
+        "attention": curves.attention,
+    }
+
+
 def _parse(file: Path, content: Any, problems: list[str]) -> list[VideoDetections]:
     if isinstance(content, dict) and isinstance(content.get("results"), dict):
         external = content.get("external_data")
@@ -113,6 +150,7 @@ def _parse(file: Path, content: Any, problems: list[str]) -> list[VideoDetection
                 float(duration) if isinstance(duration, int | float) else None,
                 str(content.get("source", "")),
                 str(content.get("model", "")),
+                _curves(file.name, content.get("curves"), problems),
             )
         ]
     problems.append(f"{file.name}: neither {SCHEMA} nor an ActivityNet-style result file")
@@ -132,3 +170,27 @@ def _list(where: str, items: Any, problems: list[str]) -> tuple[Detection, ...]:
         except (AssertionError, KeyError, TypeError, ValueError, OverflowError):
             problems.append(f"{where}, detection {index + 1}: expected label, score and segment [start, end]")
     return tuple(found)
+
+
+def _curves(where: str, value: Any, problems: list[str]) -> Curves | None:
+    if value is None:
+        return None
+    try:
+        assert isinstance(value, Mapping)
+        found = Curves(
+            float(value["start"]),
+            float(value["seconds_per_point"]),
+            tuple(map(str, value["classes"])),
+            tuple(tuple(map(float, row)) for row in value["scores"]),
+            tuple(map(float, value["attention"])),
+        )
+        assert len(found.scores) == len(found.classes) and found.seconds_per_point > 0
+        assert all(len(row) == len(found.attention) for row in found.scores)
+        numbers = (found.start_seconds, found.seconds_per_point, *found.attention, *chain(*found.scores))
+        assert all(map(math.isfinite, numbers))
+    except (AssertionError, KeyError, TypeError, ValueError, OverflowError):
+        problems.append(
+            f"{where}: curves need start, seconds_per_point, classes, and as many scores for each as attention has"
+        )
+        return None
+    return found

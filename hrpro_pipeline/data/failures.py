@@ -41,7 +41,7 @@ def update_failures(folder: Location, seen: Collection[str], failed: Iterable[Fa
     if is_url(folder):
         _update(folder, seen, failed)
     else:
-        with alone(Path(folder), FILE_NAME):
+        with alone(Path(folder), f"/{FILE_NAME}"):  # no video has such an id
             _update(folder, seen, failed)
 
 

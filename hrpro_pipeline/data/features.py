@@ -5,6 +5,7 @@ Layout of `<video id>.h5`: datasets `rgb` and `flow`, [T, D] each; attributes `s
 that shaped the numbers), `weights` (digest by stream) and `record` (how it went: decoder, fall-backs, versions).
 """
 
+import io
 import json
 import mimetypes
 import tempfile
@@ -139,7 +140,9 @@ def write_features(
     """
     if problems := _array_problems(streams):
         raise ProblemsError(f"features of {video_id}", problems)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    # In memory first: HDF5 crashes the process where a disk is full when it closes a file.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         for name in STREAMS:
             if name in streams:
                 file.create_dataset(name, data=streams[name])
@@ -152,6 +155,8 @@ def write_features(
         file.attrs["frames"] = num_frames
         for name, value in (("source", source), ("settings", settings), ("weights", weights), ("record", record)):
             file.attrs[name] = json.dumps(value or {}, sort_keys=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def read_header(path: Location) -> FeatureHeader:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,10 +55,15 @@ def read_text(path: Path, expected: str) -> str:
         raise HrproError(f"{path}: cannot be read as text ({error}); expected {expected}") from None
 
 
-def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256(path: Path, on_bytes: Callable[[], object] = lambda: None) -> str:
+    """Hex SHA-256 of a file's content; `on_bytes` is called now and then meanwhile."""
+    digest = hashlib.sha256()
+    buffer = bytearray(1 << 22)
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+            on_bytes()
+    return digest.hexdigest()
 
 
 def git_blob_sha1(path: Path) -> str:

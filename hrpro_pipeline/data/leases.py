@@ -1,6 +1,7 @@
 """Leases: several runs on one folder share its videos. A run that is killed, in whatever way, has lost its leases."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,8 @@ def take_lease(folder: Path, name: str) -> BaseFileLock | None:
 
 def give_back(lease: BaseFileLock) -> None:
     """End a lease. Its file is removed first: filelock takes no lock on a file that is gone."""
-    Path(lease.lock_file).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        Path(lease.lock_file).unlink()
     lease.release()
 
 
@@ -37,8 +39,11 @@ def tidy(folder: Path) -> None:
 @contextmanager
 def alone(folder: Path, name: str) -> Iterator[None]:
     """Wait for the lease on a name, and keep it for a block."""
-    lock = _lock(folder, name)
-    lock.acquire()
+    while True:
+        lock = _lock(folder, name)
+        with contextlib.suppress(FileNotFoundError):  # another run tidied up: once more
+            lock.acquire()
+            break
     try:
         yield
     finally:
@@ -46,6 +51,7 @@ def alone(folder: Path, name: str) -> Iterator[None]:
 
 
 def _lock(folder: Path, name: str) -> BaseFileLock:
-    path = folder / _FOLDER / f"{name}.lock"
+    # A name may be as long as names can be, and the lock's would be longer.
+    path = folder / _FOLDER / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path, thread_local=False)  # the thread that takes a lease need not be the one that ends it

@@ -2,18 +2,22 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
-from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.errors import HrproError
 
 Location = str | Path  # a path, or a URL as text
 
 # Object stores show a file only when it is complete; elsewhere it is put under another name and renamed.
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
+# What stores call a tag or a time that changes with the content.
+_TAGS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "mtime", "created")
+# Read at once of a file that is opened: headers are small, and the stores' own blocks are of up to 50 MB.
+_BLOCK_BYTES = 1 << 16
 
 
 def is_url(location: Location) -> bool:
@@ -39,10 +43,8 @@ def list_remote(url: str) -> list[str] | None:
     """
     system, path = _system(url)
     with _named(url):
-        if system.isfile(path):
+        if system.info(path)["type"] == "file":
             return None
-        if not system.exists(path):
-            raise HrproError(f"{url}: no such file or folder")
         found = [entry["name"] for entry in system.ls(path, detail=True) if entry["type"] == "file"]
     return sorted(f"{url.rstrip('/')}/{name_of(name)}" for name in found)
 
@@ -53,12 +55,19 @@ def exists(location: Location) -> bool:
         return Path(location).is_file()
     system, path = _system(str(location))
     with _named(location):
-        return bool(system.isfile(path))
+        try:  # `isfile` takes a store that does not answer for one without the file
+            return bool(system.info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
 
 
 @contextmanager
-def local_copy(location: Location) -> Iterator[Path]:
-    """A path to read the file at, on this machine: its own, or a temporary copy of what is at a URL."""
+def local_copy(location: Location, on_bytes: Callable[[], object] = lambda: None) -> Iterator[Path]:
+    """A path to read the file at, on this machine: its own, or a temporary copy of what is at a URL.
+
+    Args:
+        on_bytes: called now and then while a copy is made.
+    """
     if not is_url(location):
         yield Path(location)
         return
@@ -66,7 +75,7 @@ def local_copy(location: Location) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="hrpro-") as folder:
         copy = Path(folder) / name_of(location)
         with _named(location):
-            system.get_file(path, str(copy))
+            system.get_file(path, str(copy), callback=_told(on_bytes))
         yield copy
 
 
@@ -78,7 +87,7 @@ def opened(location: Location) -> Iterator[IO[bytes]]:
             yield stream
         return
     system, path = _system(str(location))
-    with _named(location), system.open(path, "rb") as stream:
+    with _named(location), system.open(path, "rb", block_size=_BLOCK_BYTES) as stream:
         yield stream
 
 
@@ -89,36 +98,71 @@ def upload(path: Path, url: str) -> None:
         if system.protocol in _ATOMIC or _ATOMIC.intersection(system.protocol):
             system.put_file(str(path), target)
             return
+        part = f"{target}.part"
         system.makedirs(target.rpartition("/")[0], exist_ok=True)
-        system.put_file(str(path), f"{target}.part")
-        system.mv(f"{target}.part", target)
+        try:
+            system.put_file(str(path), part)
+            system.mv(part, target)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                system.rm_file(part)
+            raise
+
+
+def check_writable(folder: str) -> None:
+    """Put an empty file into a remote folder and delete it. Raises HrproError if that cannot be done."""
+    probe = str(joined(folder, f".hrpro-{uuid4().hex}"))
+    with tempfile.NamedTemporaryFile(prefix="hrpro-") as empty:
+        try:
+            upload(Path(empty.name), probe)
+        except HrproError as error:
+            reason = str(error).removeprefix(f"{probe}: ")
+            raise HrproError(f"{folder}: cannot be written to ({reason}); choose another folder with --out") from error
+    with contextlib.suppress(HrproError):  # not everybody who may write may delete
+        remove(probe)
 
 
 def version(location: Location) -> dict[str, Any]:
-    """Size, and what changes when the file does: its time in ns, or the store's tag. Cheap: nothing is read."""
+    """Size, and what changes when the file does: its time in ns, or the store's tag (None where it has none).
+
+    Cheap: nothing is read.
+    """
     if not is_url(location):
         status = Path(location).stat()
         return {"size": status.st_size, "modified": str(status.st_mtime_ns)}
     system, path = _system(str(location))
     with _named(location):
         facts = system.info(path)
-    changes = facts.get("ETag") or facts.get("LastModified") or facts.get("mtime")
-    return {"size": facts["size"], "modified": str(changes)}
+    changes = next((facts[name] for name in _TAGS if facts.get(name)), None)
+    return {"size": facts["size"], "modified": None if changes is None else str(changes)}
 
 
-def describe_source(location: Location, copy: Path) -> dict[str, Any]:
-    """Name, size, time and digest of a video; `copy` is where it can be read."""
-    return {"name": name_of(location), **version(location), "sha256": sha256(copy)}
+def remove(location: Location) -> None:
+    """Delete a file if it is there."""
+    if is_url(location):
+        system, path = _system(str(location))
+        with _named(location), contextlib.suppress(FileNotFoundError):
+            system.rm_file(path)
+    else:
+        Path(location).unlink(missing_ok=True)
+
+
+def _told(on_bytes: Callable[[], object]) -> Any:
+    from fsspec.callbacks import Callback
+
+    return Callback(hooks={"bytes": lambda *_, **__: on_bytes()})
 
 
 def _system(url: str) -> tuple[Any, str]:
-    import fsspec
+    import fsspec  # slow to import
 
     protocol = url.partition("://")[0]
     if "::" in url:
         raise HrproError(f"{url}: chained URLs are not supported; give one such as s3://bucket/folder")
     try:
-        return fsspec.core.url_to_fs(url)
+        system, path = fsspec.core.url_to_fs(url)
+        system.invalidate_cache()  # of listings: another process, or another run, may have put files there since
+        return system, path
     except (ImportError, ValueError) as error:
         hint = "; pip install 'hrpro-pipeline[s3]'" if protocol == "s3" else ""
         raise HrproError(f"{url}: {' '.join(str(error).split())}{hint}") from None
@@ -132,17 +176,7 @@ def _named(location: Location) -> Iterator[None]:
     except (HrproError, GeneratorExit):
         raise
     except FileNotFoundError:
-        raise HrproError(f"{location}: no such file") from None
+        raise HrproError(f"{location}: no such file or folder") from None
     except Exception as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise HrproError(f"{location}: {text}") from error
-
-
-def remove(location: Location) -> None:
-    """Delete a file if it is there."""
-    if is_url(location):
-        system, path = _system(str(location))
-        with _named(location), contextlib.suppress(FileNotFoundError):
-            system.rm_file(path)
-    else:
-        Path(location).unlink(missing_ok=True)

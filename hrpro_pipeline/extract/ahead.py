@@ -29,8 +29,9 @@ def ahead(iterables: Sequence[Iterable[Item]], size: int) -> Iterator[Item]:
         return False
 
     def run(iterable: Iterable[Item]) -> None:
-        iterator = iter(iterable)
+        iterator: Iterator[Item] | None = None
         try:
+            iterator = iter(iterable)
             for item in iterator:
                 if not put("item", item):
                     return

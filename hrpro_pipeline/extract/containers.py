@@ -19,6 +19,9 @@ _FIRST_BYTES = {
 # Bytes by which writers get lengths wrong.
 _SLACK = 16
 
+# Parts of a file that are looked at: a day of fragments of a second.
+_MOST_PARTS = 200_000
+
 
 def starts_as(path: Path, container: str) -> bool:
     """Whether a file starts as those of a container with an index do; False for containers without one.
@@ -45,7 +48,7 @@ def cut_off(path: Path, container: str) -> str | None:
 def _mov_parts(file: BinaryIO) -> Iterator[int]:
     """Where the boxes of an MP4 or MOV file end that hold data."""
     start = 0
-    while True:
+    for _ in range(_MOST_PARTS):
         head = _read_at(file, start, 16)
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:
@@ -76,9 +79,10 @@ def _matroska_length(data: bytes, start: int) -> tuple[int, int]:
 
 def _avi_parts(file: BinaryIO) -> Iterator[int]:
     start = 0
-    while (head := _read_at(file, start, 8))[:4] == b"RIFF":
+    for _ in range(_MOST_PARTS):
+        head = _read_at(file, start, 8)
         length = int.from_bytes(head[4:], "little")
-        if length in (0, 0xFFFFFFFF):  # never filled in
+        if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # the latter were never filled in
             return
         start += 8 + length + length % 2
         yield start

@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +14,12 @@ from hrpro_pipeline.child import Channel, Child, ChildError, serve
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.decoders import decode
 from hrpro_pipeline.extract.frames import FrameChunk, frame_chunks
-from hrpro_pipeline.extract.video import num_clock_frames, one_line, resample
+from hrpro_pipeline.extract.video import MAX_CLOCK_FPS, MAX_HOURS, num_clock_frames, one_line, resample
 
 # A decoder that gives nothing for so long hangs.
 SILENCE_SECONDS = 120.0
+_SLOW_BYTES_PER_SECOND = 10e6
+_MOST_TICKS = MAX_HOURS * 3600 * MAX_CLOCK_FPS
 # A process that was killed did not crash by itself: only when it is so often on one video, the decoder is to blame.
 _BLAMED_KILLS = 3
 
@@ -70,18 +73,26 @@ class DecodeRecord:
     partial_reason: str | None
 
 
-Decoded = VideoFacts | FrameChunk | DecodeRecord
+StreamItem = VideoFacts | FrameChunk | DecodeRecord
 
 
-def decoded(request: DecodeRequest, device: str = "cpu", without: dict[str, str] | None = None) -> Iterator[Decoded]:
+def stream_video(
+    request: DecodeRequest, device: str = "cpu", *, alone: bool = False, without: dict[str, str] | None = None
+) -> Iterator[StreamItem]:
     """Decode in this process: the facts, the chunks, the record. Raises HrproError for a video that cannot be read.
 
     Args:
         device: where torchcodec decodes.
+        alone: no other decoder takes over.
         without: decoders to leave out, and why.
     """
     decoding = decode(
-        request.path, request.decoder, device=device, skip_decoders=without or {}, keep_partial=request.keep_partial
+        request.path,
+        request.decoder,
+        device=device,
+        alone=alone,
+        skip_decoders=without or {},
+        keep_partial=request.keep_partial,
     )
     info = decoding.info
     yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps)
@@ -92,7 +103,7 @@ def decoded(request: DecodeRequest, device: str = "cpu", without: dict[str, str]
         yield chunk
     yield DecodeRecord(
         decoder=decoding.decoder,
-        decoder_device=decoding.decoder_device,
+        decoder_device=decoding.decoder_device.partition(":")[0],  # not which of several GPUs
         fallback_reason=decoding.fallback_reason,
         frames_decoded=decoding.num_decoded,
         frames_in_container=info.num_packets,
@@ -115,8 +126,8 @@ class DecoderProcess:
         self._silence_seconds = silence_seconds
         self._child: Child | None = None
 
-    def decoded(self, request: DecodeRequest, device: str = "cpu") -> Iterator[Decoded]:
-        """As the function `decoded`; a decoder that crashes or hangs is left out, and the next one goes on.
+    def stream(self, request: DecodeRequest, device: str = "cpu") -> Iterator[StreamItem]:
+        """As `stream_video`; a decoder that crashes or hangs is left out, and the next one goes on.
 
         On a CUDA device torchcodec decodes in this process, so that frames stay on the device, where it can.
         """
@@ -126,10 +137,11 @@ class DecoderProcess:
         if device != "cpu" and request.decoder in ("auto", "torchcodec"):
             here = replace(request, decoder="torchcodec", keep_partial=False)
             try:
-                yield from progress.news(decoded(here, device, {"pyav": "decodes in a process of its own"}))
+                yield from progress.news(stream_video(here, device, alone=True))
                 return
             except HrproError as error:
-                without["torchcodec"] = str(error)
+                text = str(error).removeprefix(f"{request.path.name}: ")
+                without["torchcodec"] = text.removeprefix("no decoder is left: ")
         while True:
             try:
                 for item in progress.news(self._attempt(request, without)):
@@ -156,7 +168,7 @@ class DecoderProcess:
             self._child.close()
             self._child = None
 
-    def _attempt(self, request: DecodeRequest, without: dict[str, str]) -> Iterator[Decoded]:
+    def _attempt(self, request: DecodeRequest, without: dict[str, str]) -> Iterator[StreamItem]:
         chain = ["decord", "pyav"] if request.decoder == "auto" else [request.decoder, "pyav"]
         # Should it be another one that fails, the next attempt will tell.
         first = next((decoder for decoder in chain if decoder not in without), "pyav")
@@ -164,23 +176,40 @@ class DecoderProcess:
         try:
             self._child = self._child or Child(__name__, self._silence_seconds)
             self._child.ask(asdict(request) | {"path": str(request.path), "without": without})
+            # Before its first word it reads the file through, to learn its timestamps; decord does so again.
+            extra_seconds = request.path.stat().st_size / _SLOW_BYTES_PER_SECOND
             while not finished:
-                header, payload = self._child.answer()
-                kind = header.pop("kind")
-                finished = kind in ("record", "failed")
-                if kind == "failed":
-                    raise HrproError(header["reason"])
-                if kind == "facts":
-                    yield VideoFacts(**header)
-                elif kind == "record":
-                    yield DecodeRecord(**header)
-                else:
-                    yield FrameChunk(np.frombuffer(payload, np.uint8).reshape(header["shape"]), header["ticks"])
+                item = _parsed(*self._child.answer(extra_seconds))
+                extra_seconds = 0.0
+                finished = not isinstance(item, VideoFacts | FrameChunk)
+                if isinstance(item, HrproError):
+                    raise item
+                yield item
         except ChildError as error:
             raise _DecoderError(first, str(error), error.killed) from None
         finally:
             if not finished:  # died, or nobody wants the rest
                 self.close()
+
+
+def _parsed(header: dict[str, Any], payload: bytearray) -> StreamItem | HrproError:
+    """A message of the process, which an evil file may have taken over. Raises ChildError for what is none."""
+    try:
+        kind = header.pop("kind")
+        if kind == "failed":
+            return HrproError(str(header["reason"]))
+        if kind == "facts":
+            return VideoFacts(**header)
+        if kind == "record":
+            return DecodeRecord(**header)
+        frames = np.frombuffer(payload, np.uint8).reshape(header["shape"])
+        ticks = [int(count) for count in header["ticks"]]
+        right = frames.ndim == 4 and frames.shape[-1] == 3 and len(frames) == len(ticks)
+        if not right or not all(0 < count <= _MOST_TICKS for count in ticks):
+            raise ValueError("a chunk of another shape")
+        return FrameChunk(frames, ticks)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ChildError(f"sent what is no message ({type(error).__name__})") from None
 
 
 class _DecoderError(Exception):
@@ -196,7 +225,7 @@ class _Progress:
         self._facts = False
         self._frames = 0
 
-    def news(self, items: Iterable[Decoded]) -> Iterator[Decoded]:
+    def news(self, items: Iterable[StreamItem]) -> Iterator[StreamItem]:
         again = self._frames
         for item in items:
             if isinstance(item, FrameChunk):
@@ -235,7 +264,7 @@ def main() -> None:
 
 
 def _answer(channel: Channel, request: DecodeRequest, without: dict[str, str]) -> None:
-    for item in decoded(request, without=without):
+    for item in stream_video(request, without=without):
         if isinstance(item, FrameChunk):
             header = {"kind": "frames", "shape": item.frames.shape, "ticks": item.ticks}
             channel.send(header, np.ascontiguousarray(item.frames).reshape(-1).data)

@@ -1,7 +1,6 @@
 """The decoders: frames of a video with their timestamps, and which decoder gave them."""
 
 import re
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -20,16 +19,16 @@ from hrpro_pipeline.extract.video import MAX_PIXELS, VideoInfo, cut_at, one_line
 
 DECODERS = ("auto", "decord", "pyav", "torchcodec")
 
-# decord is known to hang at the end of some files: a chunk that takes longer is given to PyAV.
-_DECORD_SECONDS = 120.0
 _CHUNK_BYTES = 64 << 20
 _CHUNK_FRAMES = 32
 
 # decord raises when it would give a neighbour for more than this share of the frames: for any at all.
 _DECORD_REPEATED = 1e-9
 
-# Levels by which decord's first frame may differ from PyAV's: rounding, but never another frame.
+# Levels by which another decoder's first frame may differ from PyAV's: rounding at any pixel, and on average what
+# NVDEC's interpolation of colour comes to; but never another frame, or one that is not turned.
 _FIRST_FRAME_LEVELS = 8
+_FIRST_FRAME_LEVELS_CUDA = 10
 
 # Frames over which timestamps must agree before frames count as missing.
 _LOOKAHEAD = 8
@@ -97,8 +96,7 @@ class Decoding:
                 if len(batch) != len(wanted):
                     raise RuntimeError(f"{len(batch)} frames instead of {len(wanted)}")
             except Exception as error:  # noqa: BLE001  decord and torchcodec raise many types; PyAV judges the video
-                failed = f"{self.decoder} failed after {self.num_decoded} frames: {_reason(error, info)}"
-                self._note(failed)
+                self._note(f"{self.decoder} failed after {self.num_decoded} frames: {_reason(error, info)}")
                 self._open_next()
                 return False
             for index, frame in zip(wanted, batch, strict=True):
@@ -118,9 +116,13 @@ class Decoding:
             except (av.FFmpegError, OSError) as error:
                 failure = one_line(error)
 
-        for index, frame in _with_indices(until_failure(_pyav_frames(info)), info):
-            if index >= skip:
-                yield self._counted(index), _rgb(frame, info.rotation)
+        try:
+            for index, frame in _with_indices(until_failure(_pyav_frames(info)), info):
+                if index >= skip:
+                    image = _rgb(frame, info.rotation)
+                    yield self._counted(index), image
+        except (av.FFmpegError, ValueError) as error:  # a pixel format that cannot be converted
+            raise self._stopped(count, one_line(error)) from None
         if failure is not None:
             raise self._stopped(count, failure)
         if info.num_packets - count > max(2, 0.05 * info.num_packets):
@@ -166,6 +168,7 @@ def decode(
     decoder: str = "auto",
     device: str = "cpu",
     *,
+    alone: bool = False,
     keep_partial: bool = False,
     skip_decoders: Mapping[str, str] | None = None,
 ) -> Decoding:
@@ -177,7 +180,8 @@ def decode(
     way; `fallback_reason` says why.
 
     Args:
-        device: "cpu" or a CUDA device, for torchcodec.
+        device: "cpu", "cuda" or "cuda:N"; only torchcodec decodes on CUDA.
+        alone: no other decoder takes over from the one that is named.
         keep_partial: where decoding stops before the end, iteration ends there, and `partial_reason` says why; not
             where it gives no frame at all.
         skip_decoders: decoders that are not to be tried, each with the reason.
@@ -193,7 +197,7 @@ def decode(
     chain = {
         "auto": ["torchcodec", "decord", "pyav"] if device.startswith("cuda") else ["decord", "pyav"],
         "pyav": ["pyav"],
-    }.get(decoder, [decoder, "pyav"])
+    }.get(decoder, [decoder] if alone else [decoder, "pyav"])
     skipped = {name: reason for name, reason in (skip_decoders or {}).items() if name in chain}
     waiting = [name for name in chain if name not in skipped]
     decoding = Decoding(info, _device=device, _waiting=waiting, _keep_partial=keep_partial)
@@ -309,27 +313,30 @@ def _open_decord(info: VideoInfo, start: int) -> Reader:
     if _has_halved_chroma(pixels) and (_num_bits(pixels) > 8 or info.height % 2):
         raise RuntimeError(f"it interpolates colour otherwise ({info.pixel_format}, {info.width} x {info.height})")
     decord.logging.set_level(decord.logging.QUIET)  # FFmpeg's own messages; errors arrive as exceptions
-    reader = _with_deadline(lambda: decord.VideoReader(str(info.path), ctx=decord.cpu(0), fault_tol=_DECORD_REPEATED))
+    reader = decord.VideoReader(str(info.path), ctx=decord.cpu(0), fault_tol=_DECORD_REPEATED)
     if len(reader) != info.num_packets:
         raise RuntimeError(f"it counts {len(reader)} frames, the container {info.num_packets}")
     stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64)[:, 0]
     plausible = np.isfinite(stamps) & (np.abs(stamps) < 1e9)  # some AVI files: -3.7e17 for a frame without a timestamp
     difference = (stamps - info.timestamps - info.start_seconds)[plausible]
-    interval = info.duration_seconds / info.num_packets
+    interval = float(np.median(np.diff(info.timestamps))) if info.num_packets > 1 else info.duration_seconds
     if not plausible.any() or np.abs(difference - np.median(difference)).max() > interval / 2:
         raise RuntimeError("its timestamps disagree with the container's")
     return partial(_read_decord, reader, info)
 
 
 def _read_decord(reader: Any, info: VideoInfo, wanted: range) -> np.ndarray:
-    batch = _with_deadline(partial(_read_batch, reader, wanted))
-    if wanted.start == 0:
-        with closing(_pyav_frames(info)) as frames:
-            first = _rgb(next(frames), info.rotation)
-        difference = np.abs(batch[0].astype(np.int16) - first) if batch[0].shape == first.shape else None
-        if difference is None or difference.max() > _FIRST_FRAME_LEVELS:
-            raise RuntimeError("its first frame is not the video's")
+    batch = _read_batch(reader, wanted)
+    if wanted.start == 0 and np.max(_first_difference(batch[0], info)) > _FIRST_FRAME_LEVELS:
+        raise RuntimeError("its first frame is not the video's")
     return batch
+
+
+def _first_difference(given: np.ndarray, info: VideoInfo) -> np.ndarray:
+    """Levels between a first frame and PyAV's, [H, W, 3]; 255 for one of another size."""
+    with closing(_pyav_frames(info)) as frames:
+        first = _rgb(next(frames), info.rotation)
+    return np.abs(given.astype(np.int16) - first) if given.shape == first.shape else np.full(first.shape, 255)
 
 
 def _read_batch(reader: Any, wanted: range) -> np.ndarray:
@@ -345,6 +352,11 @@ def _open_torchcodec(info: VideoInfo, device: str) -> tuple[Reader, list[str]]:
     except (ImportError, OSError, RuntimeError) as error:
         raise RuntimeError(f"it cannot be loaded: {_loading_error(str(error))}") from None
     _check_container(info)
+    if device != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():  # torchcodec would write a page to the terminal
+            raise RuntimeError("no CUDA device")
     decoder = VideoDecoder(
         str(info.path),
         stream_index=info.stream_index,
@@ -368,6 +380,10 @@ def _read_torchcodec(decoder: Any, info: VideoInfo, device: str, wanted: range) 
     expected = info.timestamps[wanted.start : wanted.stop]
     if len(stamps) != len(expected) or np.abs(stamps - expected).max() > info.tolerance_seconds + 1e-6:
         raise RuntimeError("its timestamps disagree with the container's")
+    if wanted.start == 0:
+        difference = _first_difference(batch.data[0].cpu().numpy(), info)
+        if difference.max() > _FIRST_FRAME_LEVELS if device == "cpu" else difference.mean() > _FIRST_FRAME_LEVELS_CUDA:
+            raise RuntimeError("its first frame is not the video's")
     return batch.data.numpy() if device == "cpu" else batch.data
 
 
@@ -377,27 +393,6 @@ def _loading_error(text: str) -> str:
     # One error for each version of FFmpeg that could be there; most are not.
     telling = [line for line in errors if "cannot open shared object file" not in line] or errors
     return telling[0] if telling else one_line(RuntimeError(text))
-
-
-def _with_deadline(function: Callable[[], Result]) -> Result:
-    """The function's result; TimeoutError if it takes too long, and its thread is then left behind."""
-    outcome: list[Any] = []
-
-    def work() -> None:
-        try:
-            outcome.append((function(), None))
-        except Exception as error:  # noqa: BLE001  handed over to the caller's thread
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(_DECORD_SECONDS)
-    if not outcome:
-        raise TimeoutError(f"no answer within {_DECORD_SECONDS:g} s")
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result
 
 
 def _reason(error: Exception, info: VideoInfo) -> str:

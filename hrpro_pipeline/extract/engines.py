@@ -5,16 +5,19 @@ room for them, possibly from other threads. A worker that dies is replaced, and 
 """
 
 import logging
+import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from itertools import chain
 
 from hrpro_pipeline.child import Child, ChildError
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.ahead import Shared, ahead
-from hrpro_pipeline.extract.extractor import OnFrames
-from hrpro_pipeline.extract.worker import Extraction, Job, Outcome, extract_to
+from hrpro_pipeline.extract.extractor import Job, OnFrames
+from hrpro_pipeline.extract.worker import Extraction, Outcome, extract_to
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +30,14 @@ _MOST_DEATHS = 4
 # Workers that die before they take a job will not do better.
 _MOST_FALSE_STARTS = 3
 
+# An engine with its extraction.
+Engine = Callable[[Iterable[Job], OnFrames], Iterator[Outcome]]
+
 
 def in_this_process(extraction: Extraction, jobs: Iterable[Job], on_frames: OnFrames) -> Iterator[Outcome]:
     """One worker, without a process of its own. Raises HrproError if the networks cannot be loaded."""
-    yield from extract_to(extraction.out, jobs, extraction.load(), on_frames)
+    if some := with_first(jobs):
+        yield from extract_to(extraction.out, some, extraction.load(), on_frames)
 
 
 def in_processes(extractions: Sequence[Extraction], jobs: Iterable[Job], on_frames: OnFrames) -> Iterator[Outcome]:
@@ -40,7 +47,19 @@ def in_processes(extractions: Sequence[Extraction], jobs: Iterable[Job], on_fram
         HrproError: a worker that cannot load its networks, or does not start.
     """
     shared = Shared(jobs)
-    yield from ahead([_process(extraction, shared, on_frames) for extraction in extractions], len(extractions))
+    stopped = threading.Event()
+    try:
+        workers = [_process(replace(extraction, apart=True), shared, on_frames, stopped) for extraction in extractions]
+        yield from ahead(workers, len(extractions))
+    finally:
+        stopped.set()
+
+
+def with_first(jobs: Iterable[Job]) -> Iterator[Job] | None:
+    """The same jobs, or None if there are none: then nothing needs to be loaded."""
+    rest = iter(jobs)
+    first = next(rest, None)
+    return None if first is None else chain([first], rest)
 
 
 def survivors(jobs: Iterable[Job], reason: str) -> tuple[list[Job], list[Outcome]]:
@@ -56,17 +75,22 @@ def is_suspect(job: Job) -> bool:
     return job.deaths >= _ALONE_FROM
 
 
-def _process(extraction: Extraction, jobs: Iterator[Job], on_frames: OnFrames) -> Iterator[Outcome]:
+def _process(
+    extraction: Extraction, jobs: Iterator[Job], on_frames: OnFrames, stopped: threading.Event
+) -> Iterator[Outcome]:
     """One worker process after another, until all jobs are done."""
     again: deque[Job] = deque()
     false_starts = 0
-    while first := again[0] if again else next(jobs, None):
+    while not stopped.is_set() and (first := again[0] if again else next(jobs, None)):
         again = again or deque([first])
         out_there: dict[str, Job] = {}
-        child = Child("hrpro_pipeline.extract.worker", SILENCE_SECONDS)
         try:
-            with closing(child):
-                yield from _serve(child, extraction, _given(again, jobs), out_there, on_frames)
+            # A folder for temporary files, which one that is killed leaves behind.
+            with (
+                tempfile.TemporaryDirectory(prefix="hrpro-", ignore_cleanup_errors=True) as folder,
+                closing(Child("hrpro_pipeline.extract.worker", SILENCE_SECONDS, {"TMPDIR": folder})) as child,
+            ):
+                yield from _serve(child, extraction, _given(again, jobs), out_there, on_frames, stopped)
         except ChildError as error:
             false_starts = false_starts + 1 if again and again[0] is first else 0
             if false_starts == _MOST_FALSE_STARTS:
@@ -91,12 +115,17 @@ def _next(again: deque[Job], jobs: Iterator[Job]) -> Job | None:
 
 
 def _serve(
-    child: Child, extraction: Extraction, jobs: Iterator[Job], out_there: dict[str, Job], on_frames: OnFrames
+    child: Child,
+    extraction: Extraction,
+    jobs: Iterator[Job],
+    out_there: dict[str, Job],
+    on_frames: OnFrames,
+    stopped: threading.Event,
 ) -> Iterator[Outcome]:
     """Give a worker its jobs until there are no more and all have their outcome. Raises ChildError if it dies."""
     child.ask(extraction.as_json())
     ended = 0
-    while True:
+    while not stopped.is_set():
         header, _ = child.answer()
         kind = header.pop("kind")
         if kind == "want":
@@ -112,12 +141,9 @@ def _serve(
             log.log(header["level"], "%s", header["text"])
         elif kind == "outcome":
             outcome = Outcome(**header)
-            del out_there[outcome.video_id]
-            yield outcome
+            if out_there.pop(outcome.video_id, None) is not None:
+                yield outcome
         else:
             raise HrproError(header["reason"])
         if ended and not out_there:
             return
-
-
-Engine = Callable[[Extraction, Iterable[Job], OnFrames], Iterator[Outcome]]

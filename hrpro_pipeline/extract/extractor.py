@@ -6,9 +6,11 @@ the same size, so that features do not depend on what else was in it.
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,13 @@ from torch import Tensor
 from hrpro_pipeline import __version__
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
-from hrpro_pipeline.data.files import safe_id
+from hrpro_pipeline.data.files import safe_id, sha256
 from hrpro_pipeline.data.snippets import SnippetClock
-from hrpro_pipeline.data.storage import describe_source, local_copy
+from hrpro_pipeline.data.storage import local_copy, name_of, version
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.ahead import Shared, ahead
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
-from hrpro_pipeline.extract.decoder_process import Decoded, DecodeRecord, DecodeRequest, DecoderProcess, VideoFacts
+from hrpro_pipeline.extract.decoder_process import DecodeRecord, DecodeRequest, DecoderProcess, StreamItem, VideoFacts
 from hrpro_pipeline.extract.decoders import DECODERS
 from hrpro_pipeline.extract.flow import flow_levels, resolve_backend, tvl1
 from hrpro_pipeline.extract.frames import FrameChunk
@@ -43,7 +45,10 @@ _WAITING = 2
 # Videos that are decoded at once; a network on a GPU is faster than any one decoder.
 _MOST_LANES = 8
 
-OnFrames = Callable[[str, int, int], None]
+# Between signs of life while a video is copied and read through.
+_ALIVE_SECONDS = 5.0
+
+OnFrames = Callable[[str, int, int], None]  # video id, frames of its clock done, and their total (0: not known yet)
 
 # What one frame of the clock gives each network: uint8 [crops, channels, side, side] by stream.
 Inputs = dict[str, Tensor]
@@ -59,6 +64,7 @@ class Extractor:
         lanes: videos that are decoded at once.
         batch: clips that go through a network together.
         keep_partial: a video that cannot be decoded to its end gives the features of what could be.
+        decodes_here: torchcodec may decode on the GPU in this process, which can be replaced if that crashes.
     """
 
     settings: ExtractSettings
@@ -69,20 +75,28 @@ class Extractor:
     lanes: int = 1
     batch: int = 2
     keep_partial: bool = False
+    decodes_here: bool = False
 
 
-def load_extractor(
-    settings: ExtractSettings, weights: str, flow: str, decoder: str, device: str, keep_partial: bool = False
-) -> Extractor:
+@dataclass(frozen=True)
+class Job:
+    """A video to extract: a path or URL, and how often a worker has died on it."""
+
+    video_id: str
+    source: str
+    deaths: int = 0
+
+
+def load_extractor(settings: ExtractSettings, weights: str, flow: str, decoder: str, device: str) -> Extractor:
     """Load the networks. Raises HrproError for weights, device, decoder or flow that cannot be had."""
     where = resolve_device(device)
     backend = resolve_backend(flow)
     check_decoder(decoder)
     lanes = 1
     if where.type == "cuda":
-        lanes = max(1, min(_MOST_LANES, (os.cpu_count() or 1) // torch.cuda.device_count()))
+        lanes = max(1, min(_MOST_LANES, len(os.sched_getaffinity(0)) // torch.cuda.device_count()))
     backbones = load_backbones(settings, weights, where)
-    return Extractor(settings, backbones, backend, where, decoder, lanes, _BATCH.get(where.type, 2), keep_partial)
+    return Extractor(settings, backbones, backend, where, decoder, lanes, _BATCH.get(where.type, 2))
 
 
 def check_decoder(decoder: str) -> None:
@@ -92,29 +106,29 @@ def check_decoder(decoder: str) -> None:
 
 
 def extract_videos(
-    videos: Iterable[tuple[str, str | Path]], extractor: Extractor, on_frames: OnFrames | None = None
+    jobs: Iterable[Job], extractor: Extractor, on_frames: OnFrames = lambda *_: None
 ) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
     """Features of each video with the header that says how they were made, or what is wrong with it, as they finish.
 
     Args:
-        videos: id and path or URL; taken one by one, as there is room for them, from other threads.
-        on_frames: called with a video's id, the frames of its clock done, and their total.
+        jobs: taken one by one, as there is room for them, from other threads.
+        on_frames: called from any thread.
 
     Returns:
         streams [T, D] in the settings' storage type, T = `clock.num_snippets(frames)`, the same for all streams.
     """
-    waiting = Shared(videos)
-    chunks = ahead([_decoded(waiting, extractor) for _ in range(extractor.lanes)], _WAITING)
-    inputs = ahead([_network_inputs(chunks, extractor)], _WAITING)
+    waiting = Shared(jobs)
+    chunks = ahead([_decode_stage(waiting, extractor, on_frames) for _ in range(extractor.lanes)], _WAITING)
+    inputs = ahead([_input_stage(chunks, extractor)], _WAITING)
     with closing(inputs):  # type: ignore[type-var]
-        yield from _through_networks(inputs, extractor, on_frames)
+        yield from _network_stage(inputs, extractor, on_frames)
 
 
 def extract_video(
-    path: Path, extractor: Extractor, video_id: str | None = None, on_frames: OnFrames | None = None
+    path: Path, extractor: Extractor, video_id: str | None = None, on_frames: OnFrames = lambda *_: None
 ) -> VideoFeatures:
     """Features of one video. Raises HrproError if it cannot be read to its end."""
-    ((_, features),) = extract_videos([(video_id or safe_id(path.stem), path)], extractor, on_frames)
+    ((_, features),) = extract_videos([Job(video_id or safe_id(path.stem), str(path))], extractor, on_frames)
     if isinstance(features, HrproError):
         raise features
     return features
@@ -130,7 +144,7 @@ def stored_settings(settings: ExtractSettings, flow_backend: str) -> dict[str, A
 
 @dataclass(eq=False)
 class _Video:
-    """A video on its way through the stages. Each stage has fields that it alone writes."""
+    """A video on its way through the stages; each writes its own fields, and `failed` when it gives the video up."""
 
     video_id: str
     windows: Windows[Inputs]
@@ -151,36 +165,43 @@ class _Video:
     reported: bool = False
 
 
-_Decoded = tuple[_Video, Decoded | HrproError]
+_Decoded = tuple[_Video, StreamItem | HrproError]
 # Inputs, and for how many frames of the clock; or the end of a video.
 _Prepared = tuple[_Video, list[tuple[Inputs, int]] | DecodeRecord | HrproError]
 
 
-def _decoded(videos: Iterable[tuple[str, str | Path]], extractor: Extractor) -> Iterator[_Decoded]:
+def _decode_stage(jobs: Iterable[Job], extractor: Extractor, on_frames: OnFrames) -> Iterator[_Decoded]:
     """First stage: one video after another as chunks of frames."""
     settings = extractor.settings
+    _use(extractor.device)
     process = DecoderProcess()
     with closing(process):
-        for video_id, source in videos:
-            video = _Video(video_id, Windows(settings.snippet_frames, settings.stride))
+        for job in jobs:
+            video = _Video(job.video_id, Windows(settings.snippet_frames, settings.stride))
+            alive = _now_and_then(partial(on_frames, job.video_id, 0, 0))
+            # On the GPU in this process, unless one has died on the video before.
+            here = extractor.decodes_here and job.deaths == 0
             try:
-                with local_copy(source) as path:
-                    video.source = describe_source(source, path)
+                facts = version(job.source)  # before it is read: a change meanwhile shows next time
+                with local_copy(job.source, alive) as path:
+                    video.source = {"name": name_of(job.source), **facts, "sha256": sha256(path, alive)}
                     request = DecodeRequest(
                         path, extractor.decoder, settings.fps, settings.resize, keep_partial=extractor.keep_partial
                     )
-                    with closing(process.decoded(request, str(extractor.device))) as items:  # type: ignore[type-var]
+                    stream = process.stream(request, str(extractor.device) if here else "cpu")
+                    with closing(stream) as items:  # type: ignore[type-var]
                         for item in items:
                             if video.failed:  # further down: nobody wants the rest
                                 break
                             yield video, item
             except (HrproError, OSError) as error:
-                yield video, error if isinstance(error, HrproError) else _unforeseen(video_id, error)
+                yield video, _unforeseen(job.video_id, error)
 
 
-def _network_inputs(items: Iterable[_Decoded], extractor: Extractor) -> Iterator[_Prepared]:
+def _input_stage(items: Iterable[_Decoded], extractor: Extractor) -> Iterator[_Prepared]:
     """Second stage: frames and flow as the networks take them."""
     settings, device = extractor.settings, extractor.device
+    _use(device)
     still = _flow_inputs(torch.zeros(1, 2, settings.crop, settings.crop, device=device), settings)[0]
     for video, item in items:
         if video.failed:
@@ -196,6 +217,7 @@ def _network_inputs(items: Iterable[_Decoded], extractor: Extractor) -> Iterator
                 yield video, item
         except (ValueError, RuntimeError, MemoryError, cv2.error, HrproError) as error:
             # A video of an unforeseen kind, or one too large for the device: the others go on.
+            _raise_if_broken(error, device)
             video.failed = True
             yield video, _unforeseen(video.video_id, error)
 
@@ -245,15 +267,19 @@ def _inputs(image: Tensor | None, flow: Tensor | None) -> Inputs:
     return {name: value for name, value in (("rgb", image), ("flow", flow)) if value is not None}
 
 
-def _through_networks(
-    items: Iterable[_Prepared], extractor: Extractor, on_frames: OnFrames | None
+def _network_stage(
+    items: Iterable[_Prepared], extractor: Extractor, on_frames: OnFrames
 ) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
     """Third stage: windows of all videos to rows of features."""
     crops = {"center": 1, "five": 5, "ten": 10}[extractor.settings.crops]
     size = max(1, extractor.batch // crops)  # windows
     batch: list[tuple[_Video, list[Inputs]]] = []
 
+    _use(extractor.device)
+
     def add(video: _Video, window: list[Inputs]) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
+        if video.reported:
+            return
         batch.append((video, window))
         video.in_batch += 1
         if len(batch) == size:
@@ -273,7 +299,7 @@ def _through_networks(
                     if window := video.windows.push(inputs):
                         yield from add(video, window)
                 video.ticks += ticks
-            if on_frames is not None and video.facts is not None:
+            if video.facts is not None:
                 on_frames(video.video_id, video.ticks, video.facts.total_ticks)
         elif isinstance(item, DecodeRecord):
             if rest := video.windows.rest():
@@ -293,11 +319,12 @@ def _of_batch(
     batch: Sequence[tuple[_Video, list[Inputs]]], clips: int, extractor: Extractor
 ) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
     """Rows for the windows of a batch, filled up to `clips` clips; then the videos that are finished with them."""
-    videos = list(dict.fromkeys(video for video, _ in batch))
+    videos = list(dict.fromkeys(video for video, _ in batch if not video.reported))
     try:
         windows = [window for _, window in batch]
         rows = {stream: _rows(windows, stream, clips, extractor) for stream in extractor.backbones}
     except (ValueError, RuntimeError, MemoryError) as error:
+        _raise_if_broken(error, extractor.device)
         for video in videos:
             video.failed = video.reported = True
             yield video.video_id, _unforeseen(video.video_id, error)
@@ -305,7 +332,8 @@ def _of_batch(
     for index, (video, _) in enumerate(batch):
         video.in_batch -= 1
         for stream, found in rows.items():
-            video.rows.setdefault(stream, []).append(found[index])
+            # A copy: the row would keep its batch alive.
+            video.rows.setdefault(stream, []).append(found[index].astype(extractor.settings.dtype))
     for video in videos:
         if video.record is not None and video.in_batch == 0:
             yield video.video_id, _finished(video, extractor)
@@ -337,11 +365,14 @@ def _that_fit(backbone: Backbone, levels: Tensor) -> Tensor:
     return torch.cat([_that_fit(backbone, levels[:half]), _that_fit(backbone, levels[half:])])
 
 
-def _finished(video: _Video, extractor: Extractor) -> VideoFeatures:
+def _finished(video: _Video, extractor: Extractor) -> VideoFeatures | HrproError:
     settings, record, facts = extractor.settings, video.record, video.facts
     assert record is not None
     assert facts is not None
-    streams = {stream: np.stack(rows).astype(settings.dtype) for stream, rows in video.rows.items()}
+    video.reported = True
+    if video.ticks != record.ticks:
+        return HrproError(f"{video.video_id}: its decoders disagree on its frames; re-encode it")
+    streams = {str(stream): np.stack(video.rows.pop(stream)) for stream in settings.streams}
     header = FeatureHeader(
         video_id=video.video_id,
         num_snippets=len(next(iter(streams.values()))),
@@ -360,7 +391,8 @@ def _finished(video: _Video, extractor: Extractor) -> VideoFeatures:
 def _record(record: DecodeRecord, extractor: Extractor) -> dict[str, Any]:
     facts = asdict(record)
     return {name: facts[name] for name in facts if name not in ("ticks", "seconds")} | {
-        "device": str(extractor.device),
+        # Not which of several: files are the same whichever it was.
+        "device": extractor.device.type,
         "precision": {
             stream: str(backbone.dtype).removeprefix("torch.") for stream, backbone in extractor.backbones.items()
         },
@@ -371,6 +403,31 @@ def _record(record: DecodeRecord, extractor: Extractor) -> dict[str, Any]:
             "opencv": cv2.__version__,
         },
     }
+
+
+def _use(device: torch.device) -> None:
+    """Make a GPU the current one of this thread: kernels go there."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
+def _raise_if_broken(error: BaseException, device: torch.device) -> None:
+    """A GPU in error fails whatever comes next: the process must end, and its videos go to another one."""
+    broken = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+    if device.type == "cuda" and broken:
+        raise error
+
+
+def _now_and_then(call: Callable[[], object]) -> Callable[[], None]:
+    last = time.monotonic()
+
+    def called() -> None:
+        nonlocal last
+        if time.monotonic() - last > _ALIVE_SECONDS:
+            last = time.monotonic()
+            call()
+
+    return called
 
 
 def _unforeseen(name: str, error: BaseException) -> HrproError:

@@ -8,11 +8,15 @@ from typing import cast
 import cv2
 import numpy as np
 
+from hrpro_pipeline.errors import HrproError
+
 # A chunk: enough pairs to fill a GPU with flow, a few megabytes.
 CHUNK_FRAMES = 64
 _CHUNK_BYTES = 32 << 20
 # A slow decoder hands over what it has, as a sign of life.
 _CHUNK_SECONDS = 5.0
+# A frame that is a thousand times as wide as high grows when its short side is made longer.
+MAX_RESIZED_PIXELS = 2**24
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,17 @@ def frame_chunks(
             held, ticks, since = [], [], time.monotonic()
         source = frame
         # The first frame's size holds for all: a stream may change its size on the way.
-        size = size or resized_size(frame.shape[1], frame.shape[0], resize)
+        size = size or _checked(resized_size(frame.shape[1], frame.shape[0], resize))
         held.append(resize_frame(frame, size))
         ticks.append(1)
     if held:
         yield FrameChunk(_stacked(held), ticks)
+
+
+def _checked(size: tuple[int, int]) -> tuple[int, int]:
+    if size[0] * size[1] > MAX_RESIZED_PIXELS:
+        raise HrproError(f"frames would be of {size[0]} x {size[1]} pixels after resizing; cut the video's sides")
+    return size
 
 
 def _stacked(frames: list[np.ndarray]) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Many videos into a FEATURES folder: what is complete stays, what fails costs only itself, runs share the work."""
 
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,17 @@ from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.data.features import feature_name, read_header
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.data.leases import give_back, take_lease, tidy
-from hrpro_pipeline.data.storage import Location, is_url, joined, local_copy, version
+from hrpro_pipeline.data.storage import Location, check_writable, is_url, joined, local_copy, version
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.backbones import weight_digests
 from hrpro_pipeline.extract.engines import Engine, in_processes, in_this_process
-from hrpro_pipeline.extract.extractor import check_decoder, stored_settings
+from hrpro_pipeline.extract.extractor import Job, check_decoder, stored_settings
 from hrpro_pipeline.extract.flow import resolve_backend
 from hrpro_pipeline.extract.ray_engine import on_ray
 from hrpro_pipeline.extract.video import find_videos
-from hrpro_pipeline.extract.worker import Extraction, Job, Outcome
+from hrpro_pipeline.extract.worker import Extraction, Outcome
 from hrpro_pipeline.models.device import resolve_device
-from hrpro_pipeline.progress import progress
+from hrpro_pipeline.progress import Task, progress
 
 ENGINES = ("local", "ray")
 
@@ -92,52 +94,25 @@ def extract_folder(
     """
     started = time.monotonic()
     if not is_url(out):
-        out = Path(out)
+        out = Path(out).absolute()
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r}; expected {' or '.join(ENGINES)}")
     check_decoder(decoder)
-    remaining: dict[str, Location] = dict(find_videos(paths))
-    settings_stored = stored_settings(settings, resolve_backend(flow))
-    wanted = _Wanted(settings_stored, weight_digests(settings, weights), keep_partial)
+    videos = find_videos(paths)
+    stored = stored_settings(settings, resolve_backend(flow))
+    wanted = None if overwrite else _Wanted(stored, weight_digests(settings, weights), keep_partial)
     extraction = Extraction(settings, str(out), weights, flow, decoder, device, keep_partial)
     run = _engine(extraction, engine, workers, ray_address)
     _check_writable(out)
     summary = ExtractionSummary()
-    with progress("extracting", len(remaining), "videos") as overall:
-
-        def on_frames(video_id: str, count: int, total: int) -> None:
-            overall.video(video_id, count, total, "frames")
-
-        def finished(video_id: str, status: str) -> None:
-            overall.end_video(video_id)
-            overall.skip() if status == "skipped" else overall.advance()
-            if on_video is not None:
-                on_video(video_id, status)
-
+    with progress("extracting", len(videos), "videos") as task:
+        shown = _Shown(task, on_video)
+        remaining = videos
         while remaining:
-            leases: dict[str, BaseFileLock] = {}
-            elsewhere: dict[str, Location] = {}
-
-            def skipped(video_id: str) -> None:
-                summary.skipped.append(video_id)
-                finished(video_id, "skipped")
-
-            jobs = _jobs(remaining, out, None if overwrite else wanted, leases, elsewhere, skipped)
-            try:
-                for outcome in run(extraction, jobs, on_frames):
-                    if outcome.concerns_all:
-                        raise HrproError(outcome.reason)
-                    _note(outcome, remaining, summary, out)
-                    if (lease := leases.pop(outcome.video_id, None)) is not None:
-                        give_back(lease)
-                    finished(outcome.video_id, "done" if outcome.reason is None else "failed")
-            finally:
-                for lease in leases.values():
-                    give_back(lease)
-            remaining = elsewhere
+            remaining = _round(remaining, out, wanted, run, summary, shown)
             if remaining:
                 time.sleep(_LEASE_SECONDS)
-    update_failures(out, {*summary.done, *summary.skipped, *(each.video_id for each in summary.failed)}, summary.failed)
+    update_failures(out, {*summary.done, *summary.skipped}, [])
     if isinstance(out, Path):
         tidy(out)
     summary.seconds = time.monotonic() - started
@@ -153,6 +128,62 @@ class _Wanted:
     keep_partial: bool
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """The display: all videos, and a row for each that is under way."""
+
+    task: Task
+    on_video: Callable[[str, str], None] | None
+
+    def frames(self, video_id: str, count: int, total: int) -> None:
+        """So many frames of a video are done; a total of 0 is not known yet."""
+        self.task.video(video_id, count, total, "frames")
+
+    def finished(self, video_id: str, status: str) -> None:
+        """A video is "done", "skipped" or "failed"."""
+        self.task.end_video(video_id)
+        self.task.skip() if status == "skipped" else self.task.advance()
+        if self.on_video is not None:
+            self.on_video(video_id, status)
+
+
+def _round(
+    videos: dict[str, Location],
+    out: Location,
+    wanted: _Wanted | None,
+    run: Engine,
+    summary: ExtractionSummary,
+    shown: _Shown,
+) -> dict[str, Location]:
+    """Extract what no other run is at -> the videos that another run is at."""
+    leases: dict[str, BaseFileLock] = {}
+    elsewhere: dict[str, Location] = {}
+    ended = threading.Event()
+
+    def skipped(video_id: str) -> None:
+        summary.skipped.append(video_id)
+        shown.finished(video_id, "skipped")
+
+    def failed(video_id: str, reason: str) -> None:
+        _note(Outcome(video_id, reason=reason), videos, summary, out)
+        shown.finished(video_id, "failed")
+
+    jobs = _jobs(videos, out, wanted, leases, elsewhere, skipped, failed)
+    try:
+        for outcome in run(takewhile(lambda _: not ended.is_set(), jobs), shown.frames):
+            if outcome.concerns_all:
+                raise HrproError(outcome.reason)
+            _note(outcome, videos, summary, out)
+            if (lease := leases.pop(outcome.video_id, None)) is not None:
+                give_back(lease)
+            shown.finished(outcome.video_id, "done" if outcome.reason is None else "failed")
+    finally:
+        ended.set()
+        for lease in list(leases.values()):
+            give_back(lease)
+    return elsewhere
+
+
 def _jobs(
     videos: dict[str, Location],
     out: Location,
@@ -160,14 +191,20 @@ def _jobs(
     leases: dict[str, BaseFileLock],
     elsewhere: dict[str, Location],
     skipped: Callable[[str], None],
+    failed: Callable[[str, str], None],
 ) -> Iterator[Job]:
     """Videos that are left to do, each with a lease; those that another run is at go to `elsewhere`."""
+    unfinished = _unfinished(out)
     for video_id, source in videos.items():
         if wanted is not None and _is_complete(out, video_id, source, wanted):
             skipped(video_id)
             continue
         if isinstance(out, Path):
-            lease = take_lease(out, video_id)
+            try:
+                lease = take_lease(out, video_id)
+            except OSError as error:
+                failed(video_id, f"{out}: {error.strerror}: the lease on {video_id}")
+                continue
             if lease is None:
                 elsewhere[video_id] = source
                 continue
@@ -177,12 +214,23 @@ def _jobs(
                 skipped(video_id)
                 continue
             leases[video_id] = lease
-        yield Job(video_id, str(source))
+            for part in unfinished.get(feature_name(video_id), ()):  # of a run that was killed
+                part.unlink(missing_ok=True)
+        yield Job(video_id, str(source if is_url(source) else Path(source).absolute()))
+
+
+def _unfinished(out: Location) -> dict[str, list[Path]]:
+    """Files that killed runs have left half-written, by the name that they were to have."""
+    found: dict[str, list[Path]] = {}
+    if isinstance(out, Path):
+        for part in out.glob(".*.part"):
+            found.setdefault(part.name[1:].rpartition(".part")[0].rpartition(".")[0], []).append(part)
+    return found
 
 
 def _engine(extraction: Extraction, engine: str, workers: int | None, ray_address: str | None) -> Engine:
     if engine == "ray":
-        return partial(on_ray, address=ray_address, workers=workers)
+        return partial(on_ray, extraction, address=ray_address, workers=workers)
     if ray_address is not None:
         raise UsageError("--ray-address goes with --engine ray")
     device = resolve_device(extraction.device)
@@ -193,15 +241,11 @@ def _engine(extraction: Extraction, engine: str, workers: int | None, ray_addres
         many = [replace(extraction, device=name) for name in devices]
     else:
         if workers in (None, 1):
-            return in_this_process
+            return partial(in_this_process, extraction)
         assert workers is not None
         threads = max(1, torch.get_num_threads() // workers)
         many = [replace(extraction, device="cpu", threads=threads)] * workers
-
-    def run(_: Extraction, jobs: Iterable[Job], on_frames: Callable[[str, int, int], None]) -> Iterator[Outcome]:
-        return in_processes(many, jobs, on_frames)
-
-    return run
+    return partial(in_processes, many)
 
 
 def _note(outcome: Outcome, sources: dict[str, Location], summary: ExtractionSummary, out: Location) -> None:
@@ -211,7 +255,9 @@ def _note(outcome: Outcome, sources: dict[str, Location], summary: ExtractionSum
         if outcome.partial_reason is not None:
             summary.partial[outcome.video_id] = outcome.partial_reason
         return
-    failure = Failure(outcome.video_id, outcome.reason, str(sources[outcome.video_id]))
+    # A file's name may hold anything: line feeds, what a terminal takes for commands.
+    reason = "".join(character for character in " ".join(outcome.reason.split()) if character.isprintable())
+    failure = Failure(outcome.video_id, reason, str(sources[outcome.video_id]))
     summary.failed.append(failure)
     update_failures(out, {outcome.video_id}, [failure])
 
@@ -226,7 +272,7 @@ def _is_complete(out: Location, video_id: str, video: Location, wanted: _Wanted)
         now = version(video)
         if header.source.get("size") != now["size"]:
             return False
-        if header.source.get("modified") == now["modified"]:
+        if now["modified"] is not None and header.source.get("modified") == now["modified"]:
             return True
         with local_copy(video) as copy:  # a copy of the same video, or another one
             return bool(header.source.get("sha256") == sha256(copy))
@@ -236,6 +282,7 @@ def _is_complete(out: Location, video_id: str, video: Location, wanted: _Wanted)
 
 def _check_writable(out: Location) -> None:
     if not isinstance(out, Path):
+        check_writable(out)
         return
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,8 @@ class VideoInfo:
 
 def open_video(path: Path) -> "av.container.InputContainer":
     """A media file as PyAV opens it, with what it may open limited to itself."""
-    return av.open(str(path), options=_OPEN_OPTIONS)
+    # As `options`, they would go to the streams as well, where PyAV before 17 crashes on MPEG-PS.
+    return av.open(str(path), container_options=_OPEN_OPTIONS)
 
 
 def probe(path: Path) -> VideoInfo:

@@ -6,8 +6,8 @@ became of each.
 
 import errno
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import VideoFeatures, store_features
 from hrpro_pipeline.data.storage import Location, is_url
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.extractor import Extractor, OnFrames, extract_videos, load_extractor
+from hrpro_pipeline.extract.extractor import Extractor, Job, OnFrames, extract_videos, load_extractor
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Extraction:
         out: folder or URL.
         weights: "kinetics", "random" or a folder of weight files.
         threads: of the CPU, for a worker; None for as many as there are cores.
+        apart: in a process of its own, which is replaced when it dies: a decoder may use its GPU.
     """
 
     settings: ExtractSettings
@@ -39,6 +40,7 @@ class Extraction:
     device: str = "auto"
     keep_partial: bool = False
     threads: int | None = None
+    apart: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """For `from_json`."""
@@ -55,18 +57,8 @@ class Extraction:
         """The networks. Raises HrproError for weights or a device that cannot be had."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        return load_extractor(
-            self.settings, self.weights, self.flow, self.decoder, self.device, keep_partial=self.keep_partial
-        )
-
-
-@dataclass(frozen=True)
-class Job:
-    """A video to extract: a path or URL, and how often a worker has died on it."""
-
-    video_id: str
-    source: str
-    deaths: int = 0
+        extractor = load_extractor(self.settings, self.weights, self.flow, self.decoder, self.device)
+        return replace(extractor, keep_partial=self.keep_partial, decodes_here=self.apart)
 
 
 @dataclass(frozen=True)
@@ -88,11 +80,10 @@ class Outcome:
 
 
 def extract_to(
-    out: Location, jobs: Iterable[Job], extractor: Extractor, on_frames: OnFrames | None = None
+    out: Location, jobs: Iterable[Job], extractor: Extractor, on_frames: OnFrames = lambda *_: None
 ) -> Iterator[Outcome]:
     """Extract videos and store their features, and say what became of each as it is done."""
-    videos = ((job.video_id, job.source) for job in jobs)
-    for video_id, features in extract_videos(videos, extractor, on_frames):
+    for video_id, features in extract_videos(jobs, extractor, on_frames):
         yield _stored(out, video_id, features)
 
 
@@ -150,7 +141,7 @@ def _jobs(channel: Channel) -> Iterator[Job]:
         yield Job(**message[0])
 
 
-def _reporter(channel: Channel) -> Callable[[str, int, int], None]:
+def _reporter(channel: Channel) -> OnFrames:
     def report(video_id: str, done: int, total: int) -> None:
         channel.send({"kind": "frames", "video_id": video_id, "done": done, "total": total})
 

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpro_pipeline.data.detections import Detection
+from hrpro_pipeline.data.detections import Curves, Detection
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Extractor, extract_video
+from hrpro_pipeline.infer.curves import curves_of
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
 from hrpro_pipeline.infer.raw import extractor_for
-from hrpro_pipeline.models.candidates import find_candidates
+from hrpro_pipeline.models.candidates import Candidates, find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import or_on_cpu, resolve_device
 from hrpro_pipeline.models.instance import pool_parts
@@ -47,7 +48,7 @@ def detect_actions(
     found = candidates
     if found is None:
         found = find_candidates(model.snippet, features, model.settings).proposals
-    scored = found if model.instance is None else _with_instances(model, features, found)
+    scored = found if model.instance is None else with_instances(model, features, found)
     detections = scored.copy()
     detections[:, :2] = model.clock.to_seconds(scored[:, :2])
     detect = model.settings.detect
@@ -57,7 +58,7 @@ def detect_actions(
 
 
 @torch.inference_mode()
-def _with_instances(model: TrainedModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
+def with_instances(model: TrainedModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
     """Candidates [M, 4] -> [2 M, 4]: their own bounds, then the refined ones, with the scores of stage 2 added.
 
     A model trained without one of the losses of stage 2 does without what that loss would have taught.
@@ -114,13 +115,21 @@ class Detector:
 
     def detect(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> list[Detection]:
         """Detect the actions in features, best first. Raises HrproError where they do not fit the model."""
-        check_features(self.model, features.header)
-        joined = torch.from_numpy(features.joined(tuple(self.model.widths)))
-        rows = or_on_cpu(
-            lambda there: detect_actions(self.model, there, ambiguous),
-            *(self.model, joined, self.device, features.video_id),
-        )
-        return to_detections(rows, self.model.classes)
+        return self.detect_with_curves(features, ambiguous)[0]
+
+    def detect_with_curves(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> tuple[list[Detection], Curves]:
+        """`detect`, and the scores that the candidates were cut from."""
+        model = self.model
+        check_features(model, features.header)
+
+        def compute(there: Tensor) -> tuple[Candidates, np.ndarray]:
+            found = find_candidates(model.snippet, there, model.settings)
+            return found, detect_actions(model, there, ambiguous, found.proposals)
+
+        joined = torch.from_numpy(features.joined(tuple(model.widths)))
+        found, rows = or_on_cpu(compute, model, joined, self.device, features.video_id)
+        curves = curves_of(found, model.classes, model.clock, model.settings.detect.class_threshold)
+        return to_detections(rows, model.classes), curves
 
 
 def to_detections(rows: np.ndarray, classes: Sequence[str]) -> list[Detection]:

@@ -1,6 +1,7 @@
 """Detection over many videos or feature files, one result written as each is done."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from hrpro_pipeline.data.annotations import read_ambiguous, read_ids
@@ -13,13 +14,20 @@ from hrpro_pipeline.data.detections import (
 )
 from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
 from hrpro_pipeline.data.files import sha256
+from hrpro_pipeline.data.storage import Location
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.extractor import OnFrames, extract_videos
+from hrpro_pipeline.extract.extractor import Job, OnFrames, extract_videos
 from hrpro_pipeline.extract.video import SUFFIXES, find_videos
+from hrpro_pipeline.infer.colors import class_colors
 from hrpro_pipeline.infer.detector import Detector
+from hrpro_pipeline.infer.overlay import chosen
 from hrpro_pipeline.infer.raw import extractor_for
+from hrpro_pipeline.infer.render import Renderer, RenderJob
 from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel
 from hrpro_pipeline.progress import progress
+
+# Clips of a video, where --top does not say how many.
+_CLIPS = 10
 
 
 def detect_folder(
@@ -35,6 +43,8 @@ def detect_folder(
     weights: str = "auto",
     decoder: str = "auto",
     device: str = "auto",
+    overlay: bool = False,
+    clips: bool = False,
 ) -> tuple[list[str], dict[str, str]]:
     """Detect in videos, folders of videos, feature files or FEATURES folders, and write a JSON for each.
 
@@ -43,12 +53,15 @@ def detect_folder(
         min_score, top: keep detections with at least this score; the best so many of a video.
         style: `hrpro`, one JSON a video; `activitynet`, one for all: `out` itself if it ends in .json, else
             `detections.json` in it.
+        overlay: write `overlay/<video id>.mp4` beside the results, too: the video with its detections drawn in.
+        clips: cut the detections that are kept into `clips/<video id>/`; the best 10, where `top` is not given.
 
     Returns:
-        Ids of the videos that were done, and why others failed.
+        Ids of the videos that were done, and why others failed. A video that was detected in, but could not be drawn
+        or cut, is in both.
 
     Raises:
-        HrproError: the model or a path is unusable, or a wanted video is not there.
+        HrproError: the model or a path is unusable, a wanted video is not there, or `overlay` or `clips` of features.
     """
     if out.is_file() and (style == "hrpro" or out.suffix != ".json"):
         raise HrproError(f"{out}: is a file; --out names a folder for the detections")
@@ -59,30 +72,50 @@ def detect_folder(
     done: list[str] = []
     together: list[VideoDetections] = []
     failed: dict[str, str] = {}
+    stored, raw = _find(paths, wanted)
+    if stored and (overlay or clips):
+        first = next(iter(stored.values()))
+        raise HrproError(f"{first}: features have no pictures; --overlay and --clips need the videos themselves")
+    beside = out.parent if out.suffix == ".json" and style == "activitynet" else out
+    colors = class_colors(detector.model.classes)
+    with progress("detecting", len(stored) + len(raw), "videos") as task, closing(Renderer()) as renderer:
 
-    def on_frames(video_id: str, count: int, total: int) -> None:
-        task.video(video_id, count, total, "frames")
+        def on_frames(video_id: str, count: int, total: int) -> None:
+            task.video(video_id, count, total, "frames")
 
-    total, items = _features(detector, paths, wanted, weights, decoder, device, on_frames)
-    with progress("detecting", total, "videos") as task:
+        items = _features(detector, stored, raw, weights, decoder, device, on_frames)
         for video_id, features in items:
             task.end_video(video_id)
             task.advance(note=video_id)
             try:
                 if isinstance(features, HrproError):
                     raise features
-                found = _cut(detector.detect(features, segments.get(video_id, ())), min_score, top)
+                found, curves = detector.detect_with_curves(features, segments.get(video_id, ()))
             except (HrproError, RuntimeError) as error:  # RuntimeError: out of GPU memory, say
                 failed[video_id] = " ".join(str(error).split())[:300]
                 continue
             header = features.header
             source = str(header.source.get("name", f"{video_id}.h5"))
-            result = VideoDetections(video_id, tuple(found), header.duration_seconds, source, name)
+            kept = _cut(found, min_score, top)
+            result = VideoDetections(video_id, tuple(kept), header.duration_seconds, source, name, curves)
             done.append(video_id)
             if style == "hrpro":
                 write_detections(out, result)
             else:
                 together.append(result)
+            if overlay or clips:
+                job = RenderJob(
+                    overlay=beside / "overlay" / f"{video_id}.mp4" if overlay else None,
+                    clips=beside / "clips" / video_id if clips else None,
+                    shown=tuple(chosen(kept, min_score)),
+                    cut=tuple(kept if top is not None else kept[:_CLIPS]),
+                    colors=colors,
+                    decoder=decoder,
+                )
+                try:
+                    renderer.render(raw[video_id], job)
+                except (HrproError, OSError) as error:
+                    failed[video_id] = f"detected, but not drawn: {error}"
     if style == "activitynet":
         write_activitynet(out if out.suffix == ".json" else out / ACTIVITYNET_NAME, together)
     return done, failed
@@ -101,16 +134,8 @@ def _model_name(path: Path, model: TrainedModel) -> str:
     return f"{file.resolve().parent.name}/{file.name} sha256:{sha256(file)[:12]}{label}"
 
 
-def _features(
-    detector: Detector,
-    paths: Sequence[Path],
-    wanted: list[str] | None,
-    weights: str,
-    decoder: str,
-    device: str,
-    on_frames: OnFrames,
-) -> tuple[int, Iterator[tuple[str, VideoFeatures | HrproError]]]:
-    """How many videos there are, and their features or what is wrong with them, one at a time."""
+def _find(paths: Sequence[Path], wanted: list[str] | None) -> tuple[dict[str, Path], dict[str, Location]]:
+    """Feature files and videos by video id, of those that are wanted."""
     stored: dict[str, Path] = {}
     raw: list[Path] = []
     for path in paths:
@@ -133,15 +158,25 @@ def _features(
             raise HrproError(f"--videos names {', '.join(missing[:3])}{more}, not in the given paths")
         stored = {video_id: stored[video_id] for video_id in wanted if video_id in stored}
         videos = {video_id: videos[video_id] for video_id in wanted if video_id in videos}
+    return stored, videos
 
-    def each() -> Iterator[tuple[str, VideoFeatures | HrproError]]:
-        for video_id, path in stored.items():
-            try:
-                yield video_id, read_features(path)
-            except HrproError as error:
-                yield video_id, error
-        if videos:
-            extractor = extractor_for(detector.model, weights=weights, decoder=decoder, device=device)
-            yield from extract_videos(videos.items(), extractor, on_frames)
 
-    return len(stored) + len(videos), each()
+def _features(
+    detector: Detector,
+    stored: Mapping[str, Path],
+    videos: Mapping[str, Location],
+    weights: str,
+    decoder: str,
+    device: str,
+    on_frames: OnFrames,
+) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
+    """Features of each, or what is wrong with them, one at a time."""
+    for video_id, path in stored.items():
+        try:
+            yield video_id, read_features(path)
+        except HrproError as error:
+            yield video_id, error
+    if videos:
+        extractor = extractor_for(detector.model, weights=weights, decoder=decoder, device=device)
+        jobs = (Job(video_id, str(path)) for video_id, path in videos.items())
+        yield from extract_videos(jobs, extractor, on_frames)

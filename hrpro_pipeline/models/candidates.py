@@ -14,11 +14,19 @@ from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 
 @dataclass(frozen=True)
 class Candidates:
-    """proposals: [M, 4] rows of start, end, class, score on the snippet axis; fused: P, [T, C]; background: b, [T]."""
+    """A video's candidates, and what they were cut from.
+
+    Attributes:
+        proposals: [M, 4] rows of start, end, class, score on the snippet axis.
+        fused: P, [T, C].
+        background: b, [T].
+        video_scores: of the classes, [C].
+    """
 
     proposals: np.ndarray
     fused: np.ndarray
     background: np.ndarray
+    video_scores: np.ndarray
 
 
 @torch.inference_mode()
@@ -39,7 +47,7 @@ def find_candidates(model: SnippetModel, features: Tensor, settings: Settings) -
     class_scores = torch.stack(whole).amax(dim=0).cpu().numpy()
     joined, joined_background = torch.cat(fused).cpu().numpy(), torch.cat(background).cpu().numpy()
     proposals = cut_candidates(joined, joined_background, class_scores, detect)
-    return Candidates(proposals, joined, joined_background)
+    return Candidates(proposals, joined, joined_background, class_scores)
 
 
 def cut_candidates(

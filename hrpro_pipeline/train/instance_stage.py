@@ -83,19 +83,27 @@ def propose(
         reliable = candidates[rows[rows >= 0], :2]
     else:
         reliable = candidates[containing(candidates, video.positions, video.labels).any(axis=0), :2]
-    points = torch.zeros(len(features), len(model.prototypes))
+    _, background_seeds = video_seeds(found.background, video, len(model.prototypes), settings)
+    count = int(settings.instance.negative_ratio * len(candidates))
+    negatives = negative_proposals(background_seeds, count, rng)
+    proposals = np.concatenate([candidates[:, :2], negatives])
+    return ProposalSet(index, len(features), proposals.astype(np.float32), reliable.astype(np.float32))
+
+
+def video_seeds(
+    background: np.ndarray, video: TrainingVideo, num_classes: int, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pseudo labels of one video from its background scores b [T] -> action seeds, bool [T, C], and background, [T]."""
+    points = torch.zeros(len(background), num_classes)
     points[video.snippets, video.labels] = 1
-    _, background_seeds = pseudo_labels(
-        torch.from_numpy(found.background),
+    action_seeds, background_seeds = pseudo_labels(
+        torch.from_numpy(background),
         points,
         Packing.of([len(points)], points.device),
         settings.snippet.action_threshold,
         settings.snippet.background_threshold,
     )
-    count = int(settings.instance.negative_ratio * len(candidates))
-    negatives = negative_proposals(background_seeds.numpy(), count, rng)
-    proposals = np.concatenate([candidates[:, :2], negatives])
-    return ProposalSet(index, len(features), proposals.astype(np.float32), reliable.astype(np.float32))
+    return action_seeds.numpy() > 0, background_seeds.numpy()
 
 
 def pack(

@@ -34,6 +34,7 @@ from hrpro_pipeline.train import instance_stage, parallel, pictures, snippet_sta
 from hrpro_pipeline.train.feature_bank import FeatureBank
 from hrpro_pipeline.train.instance_stage import ProposalSet
 from hrpro_pipeline.train.journal import METRICS, Journal, rewind
+from hrpro_pipeline.train.moments import find_reliable, observed_videos, write_moment
 from hrpro_pipeline.train.pictures import Shown
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ UNITS = {"snippet": "step", "instance": "epoch"}
 _CHECKPOINT = Path("checkpoints") / "last.pt"
 # Steps whose losses stay on the device before they are written down: reading each would wait for each.
 _LOSSES_HELD = 10
+# Moments of stage 1, after its start, at which what it takes for reliable is written down.
+NUM_MOMENTS = 4
 # Share of the time that may go into checkpoints.
 _CHECKPOINT_SHARE = 0.05
 # Share of the time that may go into pictures for TensorBoard, and what the first ones are taken to need.
@@ -237,6 +240,9 @@ class _Run:
                 snippet_stage.initialise_prototypes(model, task.each(self._snippet_batches(alone)))
         else:
             first = self._restore(state, model, optimizer)
+        moments = {round(settings.steps * part / NUM_MOMENTS) for part in range(1, NUM_MOMENTS + 1)}
+        if first == 0:
+            self._record_reliable(0)
         model.train()
         orders = [
             snippet_stage.batch_order(step, len(data.videos), settings.batch_size, self.seed)
@@ -255,8 +261,11 @@ class _Run:
             for step, (videos, found, batch_size) in enumerate(steps, start=first + 1):
                 losses.add(step, videos, found, batch_size)
                 due = step % settings.evaluate_every == 0 or step == settings.steps
-                if due or losses.full:
+                if due or losses.full or step in moments:
                     task.update(step, note=f"loss {losses.write():.3f}")
+                if step in moments:
+                    self._record_reliable(step)
+                    model.train()
                 if due:
                     self._evaluate("snippet", step, model, time.monotonic() - started)
                     self._draw("snippet", step)
@@ -374,6 +383,18 @@ class _Run:
             if (parts := self.parts[stage]) > set_to.accumulate:
                 self.model.notes[f"{stage}.accumulate"] = parts
                 log.warning("the GPU has no memory for whole steps: set --set %s.accumulate=%d next time", stage, parts)
+
+    def _record_reliable(self, step: int) -> None:
+        """Write down what stage 1 takes for reliable at this step, in a few videos."""
+        if parallel.rank() > 0:
+            return
+        self.model.snippet.eval()
+        chosen = observed_videos(self.data.videos)
+        found = {}
+        for index, features in zip(chosen, self.bank.batches([[index] for index in chosen]), strict=True):
+            video = self.data.videos[index]
+            found[video.video_id] = find_reliable(self.model.snippet, video, features, self.settings)
+        write_moment(self.folder, step, found)
 
     def _split(self, order: Sequence[int] | np.ndarray, parts: int) -> list[list[int]]:
         """The videos of this process in each of the parts that a step is cut into; a part may be empty."""
