@@ -301,12 +301,13 @@ class _Bar:
         def text(of: str) -> TextColumn:
             return TextColumn("{task.fields[own]." + of + "}", markup=False)
 
+        console = Console(stderr=True, force_terminal=True)
         # Standard output is not the bar's: it may go to a file.
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=max(4, min(24, console.width - 84))),
             *(text("count_text"), text("rate_text"), TimeElapsedColumn(), text("left_text"), text("note")),
-            console=Console(stderr=True, force_terminal=True),
+            console=console,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,

@@ -96,7 +96,7 @@ from hrpro_pipeline.progress import progress, set_up_logging
 set_up_logging("text")
 with progress("working", 3, "videos") as task:
     task.video("[red]odd[/red]", 1, 2, "frames")
-    logging.getLogger("x").info("long [bold]line " + "x" * 100 + " end")
+    logging.getLogger("hrpro_pipeline.x").info("long [bold]line " + "x" * 100 + " end")
     task.advance()
 """
     code, _, shown = on_terminal([sys.executable, "-c", script], columns=40)
