@@ -11,7 +11,10 @@ from hrpro_pipeline.api import SeedScores, train_detector
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
+from hrpro_pipeline.progress import progress
 
+# Says what a run was made with, once it is done.
+_DONE = "done.json"
 _NO_CONTRAST = "snippet.contrastive_weight=0"
 _NO_BLOCK = "snippet.attention_layers=0"
 _NO_SCORE = "instance.score_weight=0"
@@ -73,27 +76,31 @@ def run_ablation(
     table = ["| | average mAP | deviation | seeds | paper |", "|---|---|---|---|---|"]
     yield from table
     content = []
-    for number, row in enumerate(ROWS, start=1):
-        models = []
-        for seed in seeds:
-            stage1 = None
-            if row.stage2 != (_STAGE_1_ALONE,):
-                shared = next(at for at, other in enumerate(ROWS, start=1) if other.stage1 == row.stage1)
-                stage1 = load_model(out / f"seed_{seed}" / f"{shared:02d}")
-            run = {
-                "points": points,
-                "annotations": annotations,
-                "overrides": (*overrides, *row.stage1, *row.stage2),
-                "seed": seed,
-                **options,
-            }
-            models.append(_trained(out / f"seed_{seed}" / f"{number:02d}", features, run, stage1))
-        scores = SeedScores.of(seeds, models)
-        values = ", ".join(f"{100 * value:.1f}" for value in scores.scores["average"])
-        mean, deviation = 100 * scores.mean("average"), 100 * scores.deviation("average")
-        table.append(f"| {row.name} | {mean:.1f} | {deviation:.1f} | {values} | {row.paper} |")
-        yield table[-1]
-        content.append({"name": row.name, "settings": [*row.stage1, *row.stage2], **scores.as_json()})
+    with progress("ablation", len(ROWS) * len(seeds), "runs") as task:
+        for number, row in enumerate(ROWS, start=1):
+            models = []
+            for seed in seeds:
+                stage1 = None
+                if row.stage2 != (_STAGE_1_ALONE,):
+                    shared = next(at for at, other in enumerate(ROWS, start=1) if other.stage1 == row.stage1)
+                    stage1 = load_model(out / f"seed_{seed}" / f"{shared:02d}")
+                run = {
+                    "points": points,
+                    "annotations": annotations,
+                    "overrides": (*overrides, *row.stage1, *row.stage2),
+                    "seed": seed,
+                    **options,
+                }
+                folder = out / f"seed_{seed}" / f"{number:02d}"
+                step = task.skip if (folder / _DONE).is_file() else task.advance
+                models.append(_trained(folder, features, run, stage1))
+                step()
+            scores = SeedScores.of(seeds, models)
+            values = ", ".join(f"{100 * value:.1f}" for value in scores.scores["average"])
+            mean, deviation = 100 * scores.mean("average"), 100 * scores.deviation("average")
+            table.append(f"| {row.name} | {mean:.1f} | {deviation:.1f} | {values} | {row.paper} |")
+            yield table[-1]
+            content.append({"name": row.name, "settings": [*row.stage1, *row.stage2], **scores.as_json()})
     write_text(out / "ablation.json", json.dumps(content, indent=1) + "\n")
     write_text(out / "ablation.md", "\n".join(table) + "\n")
 
@@ -104,7 +111,7 @@ def _trained(folder: Path, features: Path, run: dict[str, Any], stage1: TrainedM
     Raises:
         HrproError: what is there was made with other arguments.
     """
-    done = folder / "done.json"
+    done = folder / _DONE
     made_with = json.dumps({"features": str(features), **run}, default=str, sort_keys=True)
     if done.is_file():
         if done.read_text(encoding="utf-8") != made_with:

@@ -27,12 +27,15 @@ from hrpro_pipeline.data.point_labels import Distribution, draw_points, points_c
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.job import ExtractionSummary, extract_folder
 from hrpro_pipeline.extract.video import find_videos
+from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.infer.diagnosis import diagnose
 from hrpro_pipeline.infer.evaluation import Evaluation, drop_ambiguous, evaluate
 from hrpro_pipeline.infer.evaluator import evaluator, point_measure, segment_measure
 from hrpro_pipeline.infer.report import write_report
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
+from hrpro_pipeline.progress import progress
+from hrpro_pipeline.train.pictures import Sample, Shown
 from hrpro_pipeline.train.trainer import Selection, train
 
 PathLike = str | Path
@@ -243,6 +246,7 @@ def train_detector(
         select=select,
         resume=resume,
         stage1=None if stage1 is None else stage1.snippet,
+        shown=_shown(data, truth, watched),
     )
     if launch.rank() == 0:
         inputs = {"features": features, "points": points, "annotations": annotations}
@@ -268,7 +272,11 @@ def train_seeds(
         raise UsageError("--seeds reports a mean score: it needs --evaluate-on or --validate-on")
     if launch.num_processes() > 1:
         raise UsageError("--seeds does not go with torchrun; start it once for each --seed")
-    runs = [train_detector(features, points, Path(out) / f"seed_{seed}", seed=seed, **options) for seed in seeds]
+    runs = []
+    with progress("seeds", len(seeds), "runs") as task:
+        for seed in seeds:
+            runs.append(train_detector(features, points, Path(out) / f"seed_{seed}", seed=seed, **options))
+            task.advance()
     scores = SeedScores.of(seeds, runs)
     write_text(Path(out) / "seeds.json", json.dumps(scores.as_json(), indent=1) + "\n")
     return scores
@@ -314,6 +322,11 @@ def evaluate_detections(
         truth = in_subset(truth, subset)
     read = read_detections(Path(detections))
     found: Mapping[str, Sequence[Detection]] = {video_id: video.detections for video_id, video in read.items()}
+    if found and not found.keys() & truth.keys():
+        raise HrproError(
+            f"{annotations}: none of the {len(found)} videos in {detections} ({next(iter(found))}, ...) is among its "
+            f"{len(truth)} ({next(iter(truth))}, ...); give the annotations or the --subset of these videos"
+        )
     if ambiguous is not None:
         found = drop_ambiguous(found, read_ambiguous(Path(ambiguous)))
     models = tuple(sorted({video.model for video in read.values()} - {""}))
@@ -419,6 +432,26 @@ def _with_extraction(settings: Settings, data: TrainingSet) -> Settings:
     return settings.model_copy(update={"extract": ExtractSettings.model_validate(merged)})
 
 
+def _shown(
+    data: TrainingSet, truth: Mapping[str, VideoAnnotation], watched: Mapping[str, np.ndarray | StoredFeatures]
+) -> Shown:
+    """Videos whose timelines TensorBoard shows: of middling length, at most two to train on and two to evaluate on."""
+    classes = {name: label for label, name in enumerate(data.classes)}
+    points = {
+        video.video_id: np.stack([data.clock.to_seconds(video.positions), video.labels], axis=1)
+        for video in data.videos
+    }
+    samples = []
+    for group in ({video.video_id: video.features for video in data.videos}, watched):
+        by_length = sorted(group, key=lambda video_id: len(group[video_id]))
+        for video_id in by_length[max(0, len(by_length) // 2 - 1) :][:2]:
+            known = truth[video_id].segments if video_id in truth else ()
+            rows = [(each.start_seconds, each.end_seconds, classes[each.label]) for each in known]
+            own = points.get(video_id, np.empty((0, 2)))
+            samples.append(Sample(video_id, group[video_id], own, np.array(rows, np.float64).reshape(-1, 3)))
+    return Shown(tuple(samples), lambda model, there, candidates: detect_actions(model, there, (), candidates))
+
+
 def _features_of(
     features: Path, wanted: Mapping[str, VideoAnnotation], data: TrainingSet, subset: str
 ) -> dict[str, StoredFeatures] | dict[str, np.ndarray]:
@@ -442,4 +475,9 @@ def _features_of(
     }
     if isinstance(data.videos[0].features, StoredFeatures) or launch.rank() > 0:
         return stored
-    return {video_id: np.asarray(features) for video_id, features in stored.items()}
+    read = {}
+    with progress("reading features to evaluate on", len(stored), "videos", minor=True) as task:
+        for video_id, in_file in stored.items():
+            read[video_id] = np.asarray(in_file)
+            task.advance()
+    return read

@@ -3,18 +3,20 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hrpro_pipeline import __version__, launch
+from hrpro_pipeline import __version__, launch, progress
 from hrpro_pipeline.errors import HrproError, UsageError
 
 if TYPE_CHECKING:
     from hrpro_pipeline.extract.job import ExtractionSummary
     from hrpro_pipeline.infer.evaluation import Evaluation
+
+log = logging.getLogger(__name__)
 
 FolderOut = click.Path(file_okay=False, path_type=Path)
 FileOut = click.Path(dir_okay=False, path_type=Path)
@@ -56,27 +58,50 @@ class ShareOrFile(click.ParamType):
 
 
 class _Group(click.Group):
-    """Turns expected errors into one line and exit code 1; `--debug` shows where they came from."""
+    """Turns expected errors into one line and exit code 1 or 2; `--debug` shows where they came from."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        progress.set_up_logging(ctx.params["log_format"])
         try:
             return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx is not None else "hrpro"
+            _fail(ctx, f"{error.format_message().rstrip('.')}; see `{command} --help`")
+            ctx.exit(2)
         except BrokenPipeError:  # `hrpro ... | head` has seen enough
             raise
         except (HrproError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"error: {error}", err=True)
+            _fail(ctx, str(error))
             ctx.exit(2 if isinstance(error, UsageError) else 1)
         except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+            _fail(ctx, "stopped", prefix="")
             ctx.exit(130)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def _fail(ctx: click.Context, text: str, prefix: str = "error: ") -> None:
+    if ctx.params.get("log_format") == "json":
+        log.error("%s", text)
+    else:
+        click.echo(prefix + text, err=True)
+
+
+@click.group("hrpro", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show where an error came from.")
+@click.option(
+    "--log-format",
+    type=click.Choice(progress.FORMATS),
+    default="text",
+    show_default=True,
+    envvar=progress.FORMAT_VARIABLE,
+    show_envvar=True,
+    help="What goes to standard error: text, or one JSON object a line (log, progress, errors).",
+)
 @click.version_option(__version__, prog_name="hrpro")
-def main(debug: bool) -> None:
+def main(debug: bool, log_format: str) -> None:
     """From raw, untrimmed videos and one labelled point per action to a trained temporal action detector.
 
     \b
@@ -85,9 +110,6 @@ def main(debug: bool) -> None:
       hrpro train features/ --points points.csv --out runs/first
       hrpro detect runs/first new_videos/ --out detections/
     """
-    level = logging.WARNING if launch.rank() > 0 else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("hrpro_pipeline").setLevel(level)  # of other packages only what needs a look
 
 
 def _preset(command: Callable[..., None]) -> Callable[..., None]:
@@ -158,8 +180,7 @@ def extract(
     if streams is not None:
         overrides = (*overrides, f"extract.streams=[{streams}]")
     summary = extract_features(paths, out, preset=preset, overrides=overrides, **options)
-    for line in _extraction_lines(summary):
-        click.echo(line, err=True)
+    _log_extraction(summary)
     click.echo(
         f"{len(summary.done)} extracted, {len(summary.skipped)} there already, {len(summary.failed)} failed: {out}"
     )
@@ -232,16 +253,17 @@ def train(
     click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, {chosen}")
 
 
-def _extraction_lines(summary: "ExtractionSummary") -> Iterator[str]:
+def _log_extraction(summary: "ExtractionSummary") -> None:
     """A table of what needs a look, and how fast it went."""
     rows = [(each.video_id, "failed", each.reason) for each in summary.failed]
     rows += [(video_id, "in part", reason) for video_id, reason in summary.partial.items()]
     width = max((len(video_id) for video_id, _, _ in rows), default=0)
     for video_id, status, reason in rows:
-        yield f"{video_id:<{width}}  {status:<7}  {reason}"
+        fields = progress.about("video", video_id=video_id, status=status, reason=reason)
+        log.warning("%s", f"{video_id:<{width}}  {status:<7}  {reason}", extra=fields)
     if summary.done:
         hours, rate = summary.video_seconds / 3600, summary.video_seconds / summary.seconds
-        yield f"{hours:.2f} hours of video in {summary.seconds:.0f} s: {rate:.2f} times real time"
+        log.info("%.2f hours of video in %.0f s: %.2f times real time", hours, summary.seconds, rate)
 
 
 def _checkpoint(chosen: str) -> str:
@@ -289,7 +311,7 @@ def ablate(features: Path, points: Path, annotations: Path, out: Path, **options
     from hrpro_pipeline.ablation import run_ablation
 
     for line in run_ablation(features, points, annotations, out, **options):
-        click.echo(line)
+        progress.say(line)
 
 
 @main.command()
@@ -321,7 +343,8 @@ def detect(model: Path, paths: tuple[Path, ...], out: Path, on_error: str, **opt
     done, failed = detect_folder(model, paths, out, **options)
     click.echo(f"{len(done)} videos detected, {len(failed)} failed: {out}")
     for video_id, reason in failed.items():
-        click.echo(f"failed: {video_id}: {reason}", err=True)
+        fields = progress.about("video", video_id=video_id, status="failed", reason=reason)
+        log.warning("failed: %s: %s", video_id, reason, extra=fields)
     if failed and on_error == "fail":
         sys.exit(1)
 
@@ -416,7 +439,7 @@ def figures(run: Path, out: Path, **options: Any) -> None:
 
     drawn = write_figures(run, out, **options)
     for line in drawn.left_out:
-        click.echo(f"left out: {line}", err=True)
+        log.warning("left out: %s", line)
     click.echo(f"{len(drawn.files)} files: {out}")
 
 
@@ -521,7 +544,7 @@ def demo(out: Path, seed: int) -> None:
     """
     from hrpro_pipeline.demo import run_demo
 
-    run_demo(out, seed, click.echo)
+    run_demo(out, seed, progress.say)
 
 
 def _thresholds(text: str) -> tuple[float, ...]:

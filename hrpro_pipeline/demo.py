@@ -12,6 +12,7 @@ from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.evaluation import Evaluation
 from hrpro_pipeline.infer.folder import detect_folder
+from hrpro_pipeline.progress import Task, progress
 from hrpro_pipeline.scenes import write_demo
 
 NUM_TRAIN, NUM_TEST = 10, 6
@@ -43,23 +44,31 @@ def run_demo(out: Path, seed: int, say: Callable[[str], None]) -> dict[str, Eval
     Raises:
         HrproError: `out` holds something that is not a demo's, or a step failed.
     """
+    with progress("demo", 2 + len(_MODELS), "steps", minor=True) as task:
+        return _chain(out, seed, say, task)
+
+
+def _chain(out: Path, seed: int, say: Callable[[str], None], task: Task) -> dict[str, Evaluation]:
     started = time.monotonic()
     _clear(out)
     say(f"made videos: {NUM_TRAIN} to train on, {NUM_TEST} unseen, in {out / 'videos'}")
     write_demo(out, num_train=NUM_TRAIN, num_test=NUM_TEST, seed=seed)
     annotations = out / "annotations.json"
+    task.advance()
 
     say("extracting TV-L1 flow and two-stream I3D features; the weights are random, NOT Kinetics")
     summary = extract_features([out / "videos"], out / "features", preset="demo", weights="random")
     if summary.failed:
         raise HrproError(f"{summary.failed[0].video_id}: {summary.failed[0].reason}")
     say(f"  {time.monotonic() - started:.0f} s so far")
+    task.advance()
 
     unseen = out / "unseen.txt"
     write_text(unseen, "".join(f"{name}\n" for name in in_subset(read_annotations(annotations), "test")))
     results = {}
     for name, folder, overrides in _MODELS:
         results[name] = _try(out, folder, overrides, seed, unseen)
+        task.advance()
         say(f"trained and evaluated: {name} ({time.monotonic() - started:.0f} s so far)")
 
     for line in _table(results):

@@ -336,7 +336,7 @@ class TestTrainingSet:
             "line 2: unknown class 'xx'; did you mean 'x'",
             "line 3: 99.00 s is past the end of a (6.40 s)",
             "none: no features (none.h5)",
-            "b.h5: widths",
+            "b.h5: width of rgb",
             "NaN or infinite",
         ):
             assert any(part in problem for problem in problems), (part, problems)
@@ -345,7 +345,7 @@ class TestTrainingSet:
         store(tmp_path / "features", "a", settings={"crop": 224}, weights={"rgb": "x", "flow": "y"})
         store(tmp_path / "features", "b", settings={"crop": 64}, weights={"rgb": "z", "flow": "y"})
         problems = problems_of(self.load, tmp_path, "a,x,1,\nb,x,1,\n")
-        assert "settings {'crop': 64}, but a.h5 has {'crop': 224}" in problems[0]
+        assert "b.h5: crop 64, but a.h5 has 224" in problems[0]
         assert "b.h5: weights" in problems[1]
 
     def test_a_stream_that_is_not_used_may_differ(self, tmp_path: Path) -> None:

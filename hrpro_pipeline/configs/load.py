@@ -52,7 +52,7 @@ def load_settings(preset: str = "thumos14", overrides: Iterable[str] = ()) -> Se
         # YAML 1.1 reads 1e-4 as text; pydantic turns numeric text into the number that was meant.
         values.setdefault(section, {})[name] = value
     try:
-        return check_settings(values, f"preset {preset}")
+        return check_settings(values, "--set")
     except ProblemsError as error:
         raise UsageError(str(error)) from None
 
@@ -74,12 +74,22 @@ def _explain(item: Any) -> str:
     parts = [str(part) for part in item["loc"]]
     key = ".".join(parts)
     if item["type"] != "extra_forbidden":
-        return f"{key}: {item['msg']}, got {item['input']!r}"
+        return f"{key}: {item['msg']}, got {item['input']!r}{_meaning(parts)}"
     owner: type[BaseModel] = Settings
     if len(parts) > 1:
         owner = type(getattr(Settings(), parts[0]))
     near = _nearest(parts[-1], owner.model_fields, ".".join(parts[:-1]))
     return f"{key}: no such setting{near}"
+
+
+def _meaning(parts: list[str]) -> str:
+    """What a setting is, where the error is about one."""
+    section = getattr(Settings(), parts[0], None)
+    if not isinstance(section, BaseModel) or len(parts) < 2:
+        return ""
+    field = type(section).model_fields[parts[1]]
+    default = section.model_dump(mode="json")[parts[1]]
+    return f"; {parts[0]}.{parts[1]} is: {field.description} ({str(default).replace(chr(39), '')} by default)"
 
 
 def _nearest(word: str, known: Iterable[str], section: str = "") -> str:

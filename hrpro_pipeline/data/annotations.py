@@ -13,6 +13,8 @@ from typing import Any
 from hrpro_pipeline.data.files import is_safe_id, read_text
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
+_SHAPE = 'ActivityNet-style JSON: {"database": {VIDEO: {"subset": ..., "annotations": [{"label", "segment"}]}}}'
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -70,12 +72,12 @@ def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
     try:
         content = json.loads(text, object_pairs_hook=unique)
     except json.JSONDecodeError as error:
-        raise HrproError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+        raise HrproError(f"{path}, line {error.lineno}: not JSON ({error.msg}); expected {_SHAPE}") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
         raise HrproError(f"{path}: not JSON that can be read ({error})") from None
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
-        raise HrproError(f"{path}: no 'database' object; expected ActivityNet-style JSON")
+        raise HrproError(f"{path}: no 'database' object; expected {_SHAPE}")
     problems = [f"{key}: appears twice" for key in duplicates]
     if not database:
         problems.append("'database' is empty; expected at least one video")
@@ -137,7 +139,7 @@ def in_subset(videos: dict[str, VideoAnnotation], subset: str) -> dict[str, Vide
         there = ", ".join(
             f"{name or '(none)'} ({count})" for name, count in Counter(v.subset for v in videos.values()).items()
         )
-        raise HrproError(f"no annotated video is in subset {subset!r}; there are: {there}")
+        raise HrproError(f"no annotated video is in subset {subset!r}; choose one of those there are: {there}")
     return chosen
 
 
@@ -170,10 +172,17 @@ def read_points(path: Path) -> list[Point]:
         raise HrproError(f"{path}, line {rows.line_num}: not CSV that can be read ({error})") from None
     if not header:
         raise HrproError(f"{path}: empty; expected a header video_id,class,time and a line for each point")
+    found = ", ".join(header)[:80]
+    if len(header) == 1 and (mark := next((mark for mark in (";", "\t") if mark in header[0]), None)):
+        raise HrproError(
+            f"{path}, line 1: separated by {mark!r}; save it with commas between the columns and points in the numbers"
+        )
     if missing := [name for name in ("video_id", "class") if name not in header]:
-        raise HrproError(f"{path}, line 1: no column {' and '.join(missing)}; found {', '.join(header)}")
+        raise HrproError(
+            f"{path}, line 1: no column {' and '.join(missing)}; expected a header video_id,class,time, found {found}"
+        )
     if not {"time", "point"} & set(header):
-        raise HrproError(f"{path}, line 1: no column 'time' (seconds) or 'point' (frame); found {', '.join(header)}")
+        raise HrproError(f"{path}, line 1: no column 'time' (seconds) or 'point' (frame); found {found}")
     points, problems = [], []
     for line, row in lines:
         if not any(cell.strip() for cell in row):
@@ -186,8 +195,15 @@ def read_points(path: Path) -> list[Point]:
             problems.append(f"line {line}: video_id is {video_id!r}; expected a plain name")
         elif not label:
             problems.append(f"line {line}: class is empty")
+        elif len(row) > len(header):
+            problems.append(
+                f"line {line}: {len(row)} cells, but the header has {len(header)}; write numbers with a decimal point, "
+                "and quote names that have commas"
+            )
         elif value is None or value < 0:
-            problems.append(f"line {line}: {column} is {cells.get(column, '')!r}; expected a number of at least 0")
+            problems.append(
+                f"line {line}: {column} is {cells.get(column, '')!r}; expected a number of at least 0, such as 3.5"
+            )
         else:
             seconds, frame = (value, None) if column == "time" else (None, value)
             points.append(Point(video_id, label, seconds, frame, line))

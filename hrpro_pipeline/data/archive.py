@@ -9,6 +9,7 @@ from hrpro_pipeline.data.features import feature_path, write_features
 from hrpro_pipeline.data.files import is_safe_id
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
+from hrpro_pipeline.progress import progress
 
 
 def import_archive(archive: Path, out: Path, clock: SnippetClock) -> list[str]:
@@ -34,37 +35,41 @@ def import_archive(archive: Path, out: Path, clock: SnippetClock) -> list[str]:
     problems: list[str] = []
     lengths: dict[str, int] = {}
     widths: dict[int, str] = {}
-    for file in files:
-        name = f"{file.parent.name}/{file.name}"
-        array, problem = _load(file)
-        if problem:
-            problems.append(f"{name}: {problem}")
-        elif file.stem in lengths:
-            problems.append(f"{name}: a second file for video {file.stem}")
-        elif not is_safe_id(file.stem):
-            problems.append(f"{name}: not usable as a video id")
-        else:
-            lengths[file.stem] = len(array)
-            widths.setdefault(array.shape[1], name)
+    with progress("checking", len(files), "videos", minor=True) as task:
+        for file in files:
+            name = f"{file.parent.name}/{file.name}"
+            array, problem = _load(file)
+            if problem:
+                problems.append(f"{name}: {problem}")
+            elif file.stem in lengths:
+                problems.append(f"{name}: a second file for video {file.stem}")
+            elif not is_safe_id(file.stem):
+                problems.append(f"{name}: not usable as a video id")
+            else:
+                lengths[file.stem] = len(array)
+                widths.setdefault(array.shape[1], name)
+            task.advance()
     if len(widths) > 1:
         problems.append("different widths: " + ", ".join(f"{width} ({name})" for width, name in widths.items()))
     problems += _clock_problems(clock, lengths, videos)
     if problems:
         raise ProblemsError(str(archive), problems)
-    for file in files:
-        array, _ = _load(file)
-        half = array.shape[1] // 2
-        num_frames = len(array) * clock.stride + clock.snippet_frames - clock.stride
-        known = videos.get(file.stem)
-        write_features(
-            feature_path(out, file.stem),
-            {"rgb": array[:, :half].astype(np.float32), "flow": array[:, half:].astype(np.float32)},
-            clock=clock,
-            video_id=file.stem,
-            duration_seconds=(known and known.duration_seconds) or num_frames / clock.fps,
-            num_frames=num_frames,
-            settings={"imported": "published archive", "fps": clock.fps, "stride": clock.stride},
-        )
+    with progress("importing", len(files), "videos") as task:
+        for file in files:
+            array, _ = _load(file)
+            half = array.shape[1] // 2
+            num_frames = len(array) * clock.stride + clock.snippet_frames - clock.stride
+            known = videos.get(file.stem)
+            write_features(
+                feature_path(out, file.stem),
+                {"rgb": array[:, :half].astype(np.float32), "flow": array[:, half:].astype(np.float32)},
+                clock=clock,
+                video_id=file.stem,
+                duration_seconds=(known and known.duration_seconds) or num_frames / clock.fps,
+                num_frames=num_frames,
+                settings={"imported": "published archive", "fps": clock.fps, "stride": clock.stride},
+            )
+            task.advance()
     return [file.stem for file in files]
 
 

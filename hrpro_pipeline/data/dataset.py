@@ -23,6 +23,11 @@ from hrpro_pipeline.data.features import (
 )
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
+from hrpro_pipeline.progress import progress
+
+# More points past the end than these, and a quarter of all, are one mistake.
+_MANY_LATE = 2
+_MIXED_UP = "; a column 'time' is in seconds, a column 'point' has frame indices at the video's own rate"
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,11 @@ def load_training_set(
         if not by_video[video_id]:
             problems.append(f"{video_id}: no points; a training video needs at least one")
         if video_id not in paths:
+            near = difflib.get_close_matches(video_id, paths, n=1)
+            hint = f"did you mean {near[0]!r}? Else " if near else ""
             problems.append(
-                f"{video_id}: no features ({video_id}.h5) in {features}; extract it, or leave it out with --videos"
+                f"{video_id}: no features ({video_id}.h5) in {features}; "
+                f"{hint}extract it, or leave it out with --videos"
             )
             continue
         try:
@@ -152,18 +160,25 @@ def load_training_set(
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / launch.num_local_processes()
         on_disk = sum(_joined_bytes(header, streams) for header in headers.values()) > memory / 2
     videos = []
-    for video_id, header in headers.items():
-        seconds = _point_seconds(by_video[video_id], header, annotations.get(video_id), problems)
-        if not set(streams) & set(header.widths):
-            continue
-        try:
-            array = read_features(paths[video_id]).joined(streams)
-        except HrproError as error:
-            problems.append(str(error))
-            continue
-        if not problems and seconds:
-            kept = StoredFeatures(paths[video_id], tuple(streams), len(array)) if on_disk else array
-            videos.append(_training_video(header, kept, by_video[video_id], seconds, classes))
+    late: list[str] = []
+    with progress("reading features", len(headers), "videos", minor=True) as task:
+        for video_id, header in headers.items():
+            task.advance()
+            seconds = _point_seconds(by_video[video_id], header, annotations.get(video_id), problems, late)
+            if not set(streams) & set(header.widths):
+                continue
+            try:
+                array = read_features(paths[video_id]).joined(streams)
+            except HrproError as error:
+                problems.append(str(error))
+                continue
+            if not problems and not late and seconds:
+                kept = StoredFeatures(paths[video_id], tuple(streams), len(array)) if on_disk else array
+                videos.append(_training_video(header, kept, by_video[video_id], seconds, classes))
+    if len(late) > _MANY_LATE and len(late) > len(used) / 4:
+        problems.append(f"{len(late)} of {len(used)} points are past the end of their videos: {late[0]}{_MIXED_UP}")
+    else:
+        problems += [f"{each}{_MIXED_UP}" for each in late]
     if problems:
         raise ProblemsError(points_name, problems)
     if not videos:
@@ -215,9 +230,13 @@ def _class_problems(points: list[Point], classes: list[str]) -> list[str]:
 
 
 def _point_seconds(
-    points: list[Point], header: FeatureHeader, annotation: VideoAnnotation | None, problems: list[str]
+    points: list[Point],
+    header: FeatureHeader,
+    annotation: VideoAnnotation | None,
+    problems: list[str],
+    late: list[str],
 ) -> list[float]:
-    """Time of each point; what is wrong is added to `problems`."""
+    """Time of each point; what is wrong is added to `problems`, points past the end to `late`."""
     fps = (annotation and annotation.fps) or header.source.get("fps")
     # A point may lie in the tail that the snippets drop, and a stated duration may be rounded.
     end = max((annotation and annotation.duration_seconds) or 0.0, header.duration_seconds) + 0.1
@@ -235,6 +254,8 @@ def _point_seconds(
             )
             continue
         if time > end:
-            problems.append(f"line {point.line}: {time:.2f} s is past the end of {point.video_id} ({end - 0.1:.2f} s)")
+            given = "" if point.frame is None else f"frame {point.frame:g} at {fps:g} fps, "
+            limit = f"the end of {point.video_id} ({end - 0.1:.2f} s)"
+            late.append(f"line {point.line}: {given}{time:.2f} s is past {limit}")
         times.append(time)
     return times

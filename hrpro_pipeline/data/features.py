@@ -7,6 +7,7 @@ that shaped the numbers), `weights` (digest by stream) and `record` (how it went
 
 import io
 import json
+import mimetypes
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -204,10 +205,19 @@ def list_features(folder: Path) -> dict[str, Path]:
         )
     paths = {path.stem: path for path in sorted(folder.glob("*.h5")) if not path.name.startswith(".")}
     if not paths:
-        raise HrproError(
-            f"{folder}: no feature files (*.h5); make them with `hrpro extract` or `hrpro import features`"
-        )
+        raise HrproError(f"{folder}: no feature files (*.h5); {_instead(folder)}")
     return paths
+
+
+def _instead(folder: Path) -> str:
+    """What to do with a folder without features."""
+    if any((mimetypes.guess_type(file.name)[0] or "").startswith("video/") for file in folder.iterdir()):
+        return f"it holds videos: extract their features first, hrpro extract {folder} --out features"
+    if next(folder.glob("*/*.npy"), None) or next(folder.glob("features/*/*.npy"), None):
+        return f"it holds .npy arrays: convert them first, hrpro import features {folder} --out features"
+    if (folder / "model.pt").exists():
+        return "it holds a trained model; give the folder of the features"
+    return "make them with `hrpro extract` or `hrpro import features`"
 
 
 def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]], streams: Collection[str] = STREAMS) -> None:
@@ -216,22 +226,28 @@ def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]], streams: Collec
     Raises:
         ProblemsError: files that differ from the first; features of different settings must not be mixed.
     """
-    problems: list[str] = []
+    others: dict[str, list[str]] = {}  # names of files by what is different in them
     first: tuple[Path, dict[str, Any]] | None = None
     for path, header in headers:
         traits = {
-            "clock": header.clock,
-            "settings": {name: value for name, value in header.settings.items() if name not in ("streams", "dtype")},
-            "widths": {name: width for name, width in header.widths.items() if name in streams},
-            "weights": {name: digest for name, digest in header.weights.items() if name in streams},
+            **{name: value for name, value in header.settings.items() if name not in ("streams", "dtype")},
+            **{name: getattr(header.clock, name) for name in ("fps", "snippet_frames", "stride")},
+            **{f"width of {name}": width for name, width in header.widths.items() if name in streams},
+            **{f"weights of {name}": digest for name, digest in header.weights.items() if name in streams},
         }
         if first is None:
             first = (path, traits)
-        for name, value in traits.items():
-            if value != first[1][name]:
-                problems.append(f"{path.name}: {name} {value}, but {first[0].name} has {first[1][name]}")
-    if first is not None and problems:
+        for name in dict.fromkeys([*first[1], *traits]):
+            own, its = traits.get(name, "none"), first[1].get(name, "none")
+            if own != its:
+                others.setdefault(f"{name} {own}, but {first[0].name} has {its}", []).append(path.name)
+    if first is not None and others:
+        problems = [f"{names[0]}{_more(names)}: {difference}" for difference, names in others.items()]
         raise ProblemsError(f"{first[0].parent}: features that were not made alike; extract all the same way", problems)
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 @contextmanager
@@ -255,7 +271,10 @@ def _header(path: Location, file: h5py.File) -> FeatureHeader:
     if missing := [name for name in required if name not in attributes]:
         raise HrproError(f"{path}: not a feature file of this tool: attribute {', '.join(missing)} missing")
     if attributes["schema"] != SCHEMA:
-        raise HrproError(f"{path}: schema {attributes['schema']!r}, expected {SCHEMA!r}; extract the video again")
+        number = str(attributes["schema"]).removeprefix("hrpro.features/")
+        newer = number.isdecimal() and int(number) > int(SCHEMA.rpartition("/")[2])
+        do = "a newer hrpro made it: update hrpro, or extract" if newer else "extract"
+        raise HrproError(f"{path}: schema {attributes['schema']!r}, expected {SCHEMA!r}; {do} the video again")
     video_id = str(attributes["video_id"])
     if not is_safe_id(video_id):
         raise HrproError(f"{path}: video_id {video_id!r} is not a plain name")

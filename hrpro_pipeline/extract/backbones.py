@@ -91,7 +91,7 @@ def load_backbones(settings: ExtractSettings, source: str, device: torch.device)
         except HrproError as error:
             problems.append(str(error))
     if problems:
-        raise ProblemsError("weights of the feature networks", problems)
+        raise ProblemsError("weights of the feature networks", list(dict.fromkeys(problems)))
     return found
 
 
@@ -105,7 +105,7 @@ def weight_digests(settings: ExtractSettings, source: str) -> dict[str, str]:
         except HrproError as error:
             problems.append(str(error))
     if problems:
-        raise ProblemsError("weights of the feature networks", problems)
+        raise ProblemsError("weights of the feature networks", list(dict.fromkeys(problems)))
     return found
 
 

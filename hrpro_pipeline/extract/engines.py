@@ -4,6 +4,7 @@ An engine takes an extraction and jobs, and yields an outcome for each job. Jobs
 room for them, possibly from other threads. A worker that dies is replaced, and its videos are given out again.
 """
 
+import logging
 import tempfile
 import threading
 from collections import deque
@@ -17,6 +18,8 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.ahead import Shared, ahead
 from hrpro_pipeline.extract.extractor import Job, OnFrames
 from hrpro_pipeline.extract.worker import Extraction, Outcome, extract_to
+
+log = logging.getLogger(__name__)
 
 # A worker that says nothing for so long hangs. Decoders have their own, shorter limit.
 SILENCE_SECONDS = 900.0
@@ -134,6 +137,8 @@ def _serve(
             child.ask({} if job is None else asdict(job))
         elif kind == "frames":
             on_frames(header["video_id"], header["done"], header["total"])
+        elif kind == "log":
+            log.log(header["level"], "%s", header["text"])
         elif kind == "outcome":
             outcome = Outcome(**header)
             if out_there.pop(outcome.video_id, None) is not None:

@@ -28,7 +28,7 @@ from hrpro_pipeline.extract.ray_engine import on_ray
 from hrpro_pipeline.extract.video import find_videos
 from hrpro_pipeline.extract.worker import Extraction, Outcome
 from hrpro_pipeline.models.device import resolve_device
-from hrpro_pipeline.progress import progress_bar
+from hrpro_pipeline.progress import Task, progress
 
 ENGINES = ("local", "ray")
 
@@ -98,17 +98,18 @@ def extract_folder(
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r}; expected {' or '.join(ENGINES)}")
     check_decoder(decoder)
+    videos = find_videos(paths)
     stored = stored_settings(settings, resolve_backend(flow))
     wanted = None if overwrite else _Wanted(stored, weight_digests(settings, weights), keep_partial)
     extraction = Extraction(settings, str(out), weights, flow, decoder, device, keep_partial)
     run = _engine(extraction, engine, workers, ray_address)
-    videos = find_videos(paths)
     _check_writable(out)
     summary = ExtractionSummary()
-    with _Progress(len(videos), on_video) as progress:
+    with progress("extracting", len(videos), "videos") as task:
+        shown = _Shown(task, on_video)
         remaining = videos
         while remaining:
-            remaining = _round(remaining, out, wanted, run, summary, progress)
+            remaining = _round(remaining, out, wanted, run, summary, shown)
             if remaining:
                 time.sleep(_LEASE_SECONDS)
     update_failures(out, {*summary.done, *summary.skipped}, [])
@@ -127,35 +128,23 @@ class _Wanted:
     keep_partial: bool
 
 
-class _Progress:
+@dataclass(frozen=True)
+class _Shown:
     """The display: all videos, and a row for each that is under way."""
 
-    def __init__(self, total: int, on_video: Callable[[str, str], None] | None) -> None:
-        self._bar = progress_bar()
-        self._overall = self._bar.add_task("videos", total=total, note="")
-        self._rows: dict[str, Any] = {}
-        self._on_video = on_video
-
-    def __enter__(self) -> "_Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    task: Task
+    on_video: Callable[[str, str], None] | None
 
     def frames(self, video_id: str, count: int, total: int) -> None:
         """So many frames of a video are done; a total of 0 is not known yet."""
-        if video_id not in self._rows:
-            self._rows[video_id] = self._bar.add_task("frames", total=None, note=video_id)
-        self._bar.update(self._rows[video_id], completed=count, total=total or None)
+        self.task.video(video_id, count, total, "frames")
 
     def finished(self, video_id: str, status: str) -> None:
         """A video is "done", "skipped" or "failed"."""
-        if (row := self._rows.pop(video_id, None)) is not None:
-            self._bar.remove_task(row)
-        self._bar.update(self._overall, advance=1)
-        if self._on_video is not None:
-            self._on_video(video_id, status)
+        self.task.end_video(video_id)
+        self.task.skip() if status == "skipped" else self.task.advance()
+        if self.on_video is not None:
+            self.on_video(video_id, status)
 
 
 def _round(
@@ -164,7 +153,7 @@ def _round(
     wanted: _Wanted | None,
     run: Engine,
     summary: ExtractionSummary,
-    progress: _Progress,
+    shown: _Shown,
 ) -> dict[str, Location]:
     """Extract what no other run is at -> the videos that another run is at."""
     leases: dict[str, BaseFileLock] = {}
@@ -173,21 +162,21 @@ def _round(
 
     def skipped(video_id: str) -> None:
         summary.skipped.append(video_id)
-        progress.finished(video_id, "skipped")
+        shown.finished(video_id, "skipped")
 
     def failed(video_id: str, reason: str) -> None:
         _note(Outcome(video_id, reason=reason), videos, summary, out)
-        progress.finished(video_id, "failed")
+        shown.finished(video_id, "failed")
 
     jobs = _jobs(videos, out, wanted, leases, elsewhere, skipped, failed)
     try:
-        for outcome in run(takewhile(lambda _: not ended.is_set(), jobs), progress.frames):
+        for outcome in run(takewhile(lambda _: not ended.is_set(), jobs), shown.frames):
             if outcome.concerns_all:
                 raise HrproError(outcome.reason)
             _note(outcome, videos, summary, out)
             if (lease := leases.pop(outcome.video_id, None)) is not None:
                 give_back(lease)
-            progress.finished(outcome.video_id, "done" if outcome.reason is None else "failed")
+            shown.finished(outcome.video_id, "done" if outcome.reason is None else "failed")
     finally:
         ended.set()
         for lease in list(leases.values()):

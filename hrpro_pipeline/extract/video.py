@@ -329,14 +329,24 @@ def _is_video_name(name: str) -> bool:
 
 def _not_empty(folder: Location, files: list[Found]) -> list[Found]:
     if not files:
-        raise HrproError(f"{folder}: no videos in this folder; expected files such as {', '.join(SUFFIXES[:4])}")
+        hint = "" if is_url(folder) else _instead(Path(folder))
+        raise HrproError(f"{folder}: no videos in this folder; expected files such as {', '.join(SUFFIXES[:4])}{hint}")
     return files
+
+
+def _instead(folder: Path) -> str:
+    """What a folder holds instead of videos, and what to do with that."""
+    if any(folder.glob("*.h5")):
+        return "; it holds features: give it to `hrpro train` or `hrpro detect`"
+    below = [inner for inner in sorted(folder.iterdir()) if inner.is_dir()]
+    with_videos = [inner for inner in below if any(_is_video_name(file.name) for file in inner.iterdir())]
+    return f"; give the folders that hold them, such as {with_videos[0]}" if with_videos else ""
 
 
 def _local_file(path: Path, must_be_video: bool = True) -> Path:
     try:
         if not path.exists():
-            hint = "; only local files are read" if ":/" in str(path) else ""
+            hint = "; only local files are read" if ":/" in str(path) else "; expected a video or a folder of videos"
             raise HrproError(f"{path}: no such file{hint}")
         if not path.is_file():
             raise HrproError(f"{path}: not a file; expected a video")

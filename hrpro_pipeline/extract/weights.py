@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hrpro_pipeline.data.files import git_blob_sha1, replacing, sha256, write_text
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -189,8 +190,10 @@ def fetch(entry: WeightEntry, folder: Path) -> Path:
         with replacing(path) as temporary:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response, temporary.open("wb") as out:
                 expected = response.headers.get("Content-Length")
-                while chunk := response.read(1 << 20):
-                    out.write(chunk)
+                with progress(f"downloading {entry.name}", int(expected or 0) / 1e6, "MB") as task:
+                    while chunk := response.read(1 << 20):
+                        out.write(chunk)
+                        task.update(task.done + len(chunk) / 1e6)
             if expected is not None and temporary.stat().st_size != int(expected):
                 raise OSError(f"cut short at {temporary.stat().st_size} of {expected} bytes")
             _check_digest(entry, temporary, path)
@@ -305,7 +308,7 @@ def _source_digest(path: Path) -> str:
 
 def _folder_weights(folder: Path, stream: str) -> Weights:
     if not folder.is_dir():
-        raise HrproError(f"weights {str(folder)!r}: expected kinetics, random, or a folder with weight files")
+        raise HrproError(f"--weights {folder}: no such folder; expected kinetics, random, or a folder of weight files")
     files = sorted(
         path
         for path in folder.iterdir()

@@ -105,7 +105,7 @@ def _stored(out: Location, video_id: str, features: VideoFeatures | HrproError) 
 def main() -> None:
     """Serve the engine that started this process."""
     channel = serve()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[_ToEngine(channel)])
     logging.getLogger("hrpro_pipeline.extract.weights").setLevel(logging.ERROR)  # the engine's side has said it
     message = channel.receive()
     if message is None:
@@ -118,6 +118,17 @@ def main() -> None:
         return
     for outcome in extract_to(extraction.out, _jobs(channel), extractor, _reporter(channel)):
         channel.send({"kind": "outcome", **asdict(outcome)})
+
+
+class _ToEngine(logging.Handler):
+    """Log lines for the engine's process to say: the terminal is its own."""
+
+    def __init__(self, channel: Channel) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._channel.send({"kind": "log", "level": record.levelno, "text": record.getMessage()})
 
 
 def _jobs(channel: Channel) -> Iterator[Job]:

@@ -14,9 +14,9 @@ from hrpro_pipeline.extract.extractor import Extractor, extract_video
 from hrpro_pipeline.infer.curves import curves_of
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
 from hrpro_pipeline.infer.raw import extractor_for
-from hrpro_pipeline.models.candidates import find_candidates
+from hrpro_pipeline.models.candidates import Candidates, find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
-from hrpro_pipeline.models.device import resolve_device
+from hrpro_pipeline.models.device import or_on_cpu, resolve_device
 from hrpro_pipeline.models.instance import pool_parts
 from hrpro_pipeline.models.snippet import Packing
 
@@ -151,9 +151,13 @@ class Detector:
         """`detect`, and the scores that the candidates were cut from."""
         model = self.model
         check_features(model, features.header)
-        joined = torch.from_numpy(features.joined(tuple(model.widths))).to(self.device)
-        found = find_candidates(model.snippet, joined, model.settings)
-        rows = detect_actions(model, joined, ambiguous, found.proposals)
+
+        def compute(there: Tensor) -> tuple[Candidates, np.ndarray]:
+            found = find_candidates(model.snippet, there, model.settings)
+            return found, detect_actions(model, there, ambiguous, found.proposals)
+
+        joined = torch.from_numpy(features.joined(tuple(model.widths)))
+        found, rows = or_on_cpu(compute, model, joined, self.device, features.video_id)
         curves = curves_of(found, model.classes, model.clock, model.settings.detect.class_threshold)
         return to_detections(rows, model.classes), curves
 

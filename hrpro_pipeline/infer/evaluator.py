@@ -1,10 +1,12 @@
 """Evaluation while training: detect in features that are in memory, and measure what was found."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.dataset import TrainingVideo
@@ -15,6 +17,8 @@ from hrpro_pipeline.infer.detector import Ambiguous, detect_actions, to_detectio
 from hrpro_pipeline.infer.evaluation import evaluate, point_average_precision
 from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel
+from hrpro_pipeline.models.device import or_on_cpu
+from hrpro_pipeline.progress import progress
 
 Found = Mapping[str, np.ndarray]
 Measure = Callable[[Found, Sequence[str]], dict[str, Any]]
@@ -38,12 +42,18 @@ def evaluator(
         if not stage_2:  # stage 1 still changes, at its very end, too; its candidates stay as they are in stage 2
             candidates.clear()
         stage_2 = model.instance is not None
+        device = model.snippet.prototypes.device
         found = {}
-        for video_id, array in features.items():
-            on_device = torch.from_numpy(np.asarray(array)).to(model.snippet.prototypes.device)
+
+        def detect(video_id: str, there: Tensor) -> np.ndarray:
             if video_id not in candidates:
-                candidates[video_id] = find_candidates(model.snippet, on_device, model.settings).proposals
-            found[video_id] = detect_actions(model, on_device, ambiguous.get(video_id, ()), candidates[video_id])
+                candidates[video_id] = find_candidates(model.snippet, there, model.settings).proposals
+            return detect_actions(model, there, ambiguous.get(video_id, ()), candidates[video_id])
+
+        with progress("evaluating", len(features), "videos", minor=True) as task:
+            for video_id, array in task.each(features.items()):
+                own = torch.from_numpy(np.asarray(array))
+                found[video_id] = or_on_cpu(partial(detect, video_id), model, own, device, video_id)
         return {name: value for measure in measures for name, value in measure(found, model.classes).items()}
 
     return run

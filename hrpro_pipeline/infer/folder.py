@@ -16,7 +16,7 @@ from hrpro_pipeline.data.features import VideoFeatures, list_features, read_feat
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.data.storage import Location
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.extractor import Job, extract_videos
+from hrpro_pipeline.extract.extractor import Job, OnFrames, extract_videos
 from hrpro_pipeline.extract.video import SUFFIXES, find_videos
 from hrpro_pipeline.infer.colors import class_colors
 from hrpro_pipeline.infer.detector import Detector
@@ -24,7 +24,7 @@ from hrpro_pipeline.infer.overlay import chosen
 from hrpro_pipeline.infer.raw import extractor_for
 from hrpro_pipeline.infer.render import Renderer, RenderJob
 from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel
-from hrpro_pipeline.progress import progress_bar
+from hrpro_pipeline.progress import progress
 
 # Clips of a video, where --top does not say how many.
 _CLIPS = 10
@@ -63,6 +63,8 @@ def detect_folder(
     Raises:
         HrproError: the model or a path is unusable, a wanted video is not there, or `overlay` or `clips` of features.
     """
+    if out.is_file() and (style == "hrpro" or out.suffix != ".json"):
+        raise HrproError(f"{out}: is a file; --out names a folder for the detections")
     detector = Detector.load(model, device)
     wanted = read_ids(videos) if videos is not None else None
     segments = read_ambiguous(ambiguous) if ambiguous is not None else {}
@@ -74,13 +76,17 @@ def detect_folder(
     if stored and (overlay or clips):
         first = next(iter(stored.values()))
         raise HrproError(f"{first}: features have no pictures; --overlay and --clips need the videos themselves")
-    total, items = len(stored) + len(raw), _features(detector, stored, raw, weights, decoder, device)
     beside = out.parent if out.suffix == ".json" and style == "activitynet" else out
     colors = class_colors(detector.model.classes)
-    with progress_bar() as bar, closing(Renderer()) as renderer:
-        task = bar.add_task("detecting", total=total, note="")
+    with progress("detecting", len(stored) + len(raw), "videos") as task, closing(Renderer()) as renderer:
+
+        def on_frames(video_id: str, count: int, total: int) -> None:
+            task.video(video_id, count, total, "frames")
+
+        items = _features(detector, stored, raw, weights, decoder, device, on_frames)
         for video_id, features in items:
-            bar.update(task, advance=1, note=video_id)
+            task.end_video(video_id)
+            task.advance(note=video_id)
             try:
                 if isinstance(features, HrproError):
                     raise features
@@ -162,6 +168,7 @@ def _features(
     weights: str,
     decoder: str,
     device: str,
+    on_frames: OnFrames,
 ) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
     """Features of each, or what is wrong with them, one at a time."""
     for video_id, path in stored.items():
@@ -171,4 +178,5 @@ def _features(
             yield video_id, error
     if videos:
         extractor = extractor_for(detector.model, weights=weights, decoder=decoder, device=device)
-        yield from extract_videos((Job(video_id, str(path)) for video_id, path in videos.items()), extractor)
+        jobs = (Job(video_id, str(path)) for video_id, path in videos.items())
+        yield from extract_videos(jobs, extractor, on_frames)

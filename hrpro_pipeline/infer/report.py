@@ -20,7 +20,7 @@ from hrpro_pipeline.infer.diagnosis import Diagnosis
 from hrpro_pipeline.infer.evaluation import Evaluation
 from hrpro_pipeline.infer.report_data import Media, report_data
 from hrpro_pipeline.infer.thumbnails import film_strip
-from hrpro_pipeline.progress import progress_bar
+from hrpro_pipeline.progress import progress
 
 # One after the other they are one script.
 _SCRIPTS = ("base.js", "player.js", "timeline.js", "videos.js", "summary.js", "main.js")
@@ -87,10 +87,8 @@ def _media(page: Path, videos: Mapping[str, Path]) -> dict[str, Media]:
     """Where each video lies from the page, and frames of it."""
     count = min(_MOST_THUMBNAILS, max(_LEAST_THUMBNAILS, _ALL_THUMBNAILS // max(1, len(videos))))
     found = {}
-    with progress_bar() as bar:
-        task = bar.add_task("thumbnails", total=len(videos), note="")
-        for video_id, file in videos.items():
-            bar.update(task, advance=1, note=video_id)
+    with progress("thumbnails", len(videos), "videos") as task:
+        for video_id, file in task.each(videos.items()):
             url = _relative_url(file, page.parent)
             try:
                 found[video_id] = Media(file.name, url, film_strip(file, count))

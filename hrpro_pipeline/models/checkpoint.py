@@ -1,5 +1,6 @@
 """A trained model as one file: both stages, settings, classes, and what its features must be."""
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,8 +93,7 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "snippet": _on_cpu(model.snippet.state_dict()),
         "instance": None if model.instance is None else _on_cpu(model.instance.state_dict()),
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    save_torch(path, content)
 
 
 def load_model(path: Path) -> TrainedModel:
@@ -102,6 +102,8 @@ def load_model(path: Path) -> TrainedModel:
     Raises:
         HrproError: missing, not a model of this tool, or damaged.
     """
+    if path.is_dir() and not (path / FILE_NAME).exists():
+        raise HrproError(f"{path}: no {FILE_NAME} in this folder; {_instead(path)}")
     file = path / FILE_NAME if path.is_dir() else path
     content = load_torch(file, "a model made by `hrpro train` or `hrpro import checkpoint`")
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
@@ -135,6 +137,23 @@ def load_model(path: Path) -> TrainedModel:
     return model.to(torch.device("cpu"))
 
 
+def _instead(folder: Path) -> str:
+    """What to do with a folder without a model."""
+    if any(folder.glob("*.h5")):
+        return "it holds features: the model comes first, hrpro detect MODEL PATH..."
+    if (folder / "checkpoints").is_dir():
+        return "its training is not done: go on with `hrpro train ... --resume`"
+    return "expected a run made by `hrpro train` or `hrpro import checkpoint`"
+
+
+def save_torch(path: Path, content: Any) -> None:
+    """`torch.save`, atomically. Raises OSError for a disk that is full, which `torch.save` itself does not name."""
+    content_bytes = io.BytesIO()
+    torch.save(content, content_bytes)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content_bytes.getbuffer())
+
+
 def load_torch(file: Path, expected: str) -> Any:
     """`torch.load` of untrusted files: tensors and plain values only. Raises HrproError naming the file."""
     if not file.is_file():
@@ -142,7 +161,8 @@ def load_torch(file: Path, expected: str) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  torch raises many types for damaged and hostile files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "not tensors and plain values alone" if "weights_only" in text else text
         raise HrproError(f"{file}: cannot be loaded safely ({reason}); expected {expected}") from None
 
 
@@ -203,7 +223,10 @@ def import_checkpoint(stage1: Path, stage2: Path | None, classes: Sequence[str],
     state = rename_snippet(_state_dict(stage1, "memory.proto_vectors"))
     known, feature_dim = state["prototypes"].shape
     if known != len(classes):
-        raise HrproError(f"{stage1}: made for {known} classes, but {len(classes)} class names were given")
+        raise HrproError(
+            f"{stage1}: made for {known} classes, but {len(classes)} class names were given; "
+            f"--classes takes {known} names, one a line, in the order of its training"
+        )
     if len(set(classes)) != len(classes):
         raise HrproError("the class names have duplicates")
     layers = {name.split(".")[1] for name in state if name.startswith("layers.")}

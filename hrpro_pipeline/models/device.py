@@ -1,10 +1,18 @@
 """Which device to compute on."""
 
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from hrpro_pipeline.errors import HrproError, UsageError
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 def send(array: np.ndarray, device: torch.device) -> Tensor:
@@ -26,3 +34,32 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise HrproError(f"device {name}: this machine has {torch.cuda.device_count()} CUDA GPUs; use --device cpu")
     return device
+
+
+class Movable(Protocol):
+    """Networks that can go to another device."""
+
+    def to(self, device: torch.device) -> Any:
+        """Move to a device."""
+
+
+def or_on_cpu(
+    compute: Callable[[Tensor], Result], networks: Movable, features: Tensor, device: torch.device, name: str
+) -> Result:
+    """`compute(features)` on `device`; on the CPU where it has no memory for that, which the log says.
+
+    Args:
+        networks: those that `compute` uses; they are on `device` now and afterwards.
+        name: of the video, for the log.
+    """
+    try:
+        return compute(features.to(device))
+    except torch.OutOfMemoryError:
+        pass
+    log.warning("%s: out of GPU memory: this video is computed on the CPU", name)
+    torch.cuda.empty_cache()
+    networks.to(torch.device("cpu"))
+    try:
+        return compute(features.cpu())
+    finally:
+        networks.to(device)

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from hrpro_pipeline.configs.schema import InstanceSettings, Settings
 from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.models.candidates import find_candidates
-from hrpro_pipeline.models.device import send
+from hrpro_pipeline.models.device import or_on_cpu, send
 from hrpro_pipeline.models.instance import InstanceModel, pool_parts
 from hrpro_pipeline.models.precision import Precision, matrix_products
 from hrpro_pipeline.models.snippet import Packing, SnippetModel
@@ -73,7 +73,10 @@ def propose(
         model: the trained stage 1 network, in eval mode.
         features: the video's features [T, D] on the model's device.
     """
-    found = find_candidates(model, features, settings)
+    found = or_on_cpu(
+        lambda there: find_candidates(model, there, settings),
+        *(model, features, features.device, video.video_id),
+    )
     candidates = found.proposals
     if settings.instance.reliable_proposals:
         rows = reliable_proposals(candidates, video.positions, video.labels)

@@ -1,10 +1,15 @@
-"""What a run writes down while it goes: `metrics.jsonl` and TensorBoard events."""
+"""What a run writes down while it goes: `metrics.jsonl` and TensorBoard events.
+
+TensorBoard has one axis for both stages: the optimiser steps of stage 1, and after them the epochs of stage 2. So what
+a killed run wrote after its last checkpoint can be taken back there, too.
+"""
 
 import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from hrpro_pipeline.data.files import write_text
@@ -18,14 +23,23 @@ class Journal:
 
     Each line has `stage` (snippet, instance), `step` (optimiser step, or epoch of stage 2), `kind` (loss, evaluation)
     and the numbers.
+
+    Args:
+        snippet_steps: of stage 1, after which stage 2 goes on.
+        resumed: stage and step of the checkpoint that the run goes on from; TensorBoard drops what came after it.
+        writes: this is the one process of those that train together.
     """
 
-    def __init__(self, run: Path, writes: bool = True) -> None:
+    def __init__(
+        self, run: Path, snippet_steps: int, resumed: tuple[str, int] | None = None, writes: bool = True
+    ) -> None:
+        self._before = {"snippet": 0, "instance": snippet_steps}
         self._file: TextIO | None = None
-        if writes:  # one process of those that train together
+        if writes:
             run.mkdir(parents=True, exist_ok=True)
             self._file = (run / METRICS).open("a", encoding="utf-8")
-            self._writer = SummaryWriter(str(run))
+            purge = None if resumed is None else self._before[resumed[0]] + resumed[1] + 1
+            self._writer = SummaryWriter(str(run), purge_step=purge)
 
     def __enter__(self) -> "Journal":
         return self
@@ -45,7 +59,22 @@ class Journal:
         self._file.flush()
         for name, value in values.items():
             if isinstance(value, int | float):
-                self._writer.add_scalar(f"{stage}/{kind}/{name}", value, step)
+                self.scalar(stage, step, f"{stage}/{kind}/{name}", value)
+
+    def scalar(self, stage: str, step: int, tag: str, value: float) -> None:
+        """A number for TensorBoard alone."""
+        if self._file is not None:
+            self._writer.add_scalar(tag, value, self._before[stage] + step)
+
+    def picture(self, stage: str, step: int, tag: str, image: np.ndarray) -> None:
+        """A picture for TensorBoard: uint8 RGB [H, W, 3]."""
+        if self._file is not None:
+            self._writer.add_image(tag, image, self._before[stage] + step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Everything so far to the files: a run that is resumed does not write it again."""
+        if self._file is not None:
+            self._writer.flush()
 
 
 def rewind(run: Path, stage: str, step: int) -> None:

@@ -13,6 +13,7 @@ from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.data.files import read_text, write_text
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.candidates import find_candidates
+from hrpro_pipeline.models.device import or_on_cpu
 from hrpro_pipeline.models.proposals import runs
 from hrpro_pipeline.models.snippet import SnippetModel
 from hrpro_pipeline.train.instance_stage import video_seeds
@@ -38,7 +39,9 @@ class Reliable:
 
 def find_reliable(model: SnippetModel, video: TrainingVideo, features: Tensor, settings: Settings) -> Reliable:
     """Seeds and reliable proposals of a training video, by a model in eval mode; features [T, D] on its device."""
-    found = find_candidates(model, features, settings)
+    found = or_on_cpu(
+        lambda there: find_candidates(model, there, settings), model, features, features.device, video.video_id
+    )
     action, background = video_seeds(found.background, video, len(model.prototypes), settings)
     labels, starts, ends = runs(action.T)
     _, first, last = runs(background[None])

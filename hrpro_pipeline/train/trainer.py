@@ -1,9 +1,11 @@
 """A training run from start to end: both stages, checkpoints, evaluation, resume."""
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from hrpro_pipeline.configs.load import dump_settings
 from hrpro_pipeline.configs.schema import InstanceSettings, Settings, SnippetSettings
 from hrpro_pipeline.data.dataset import TrainingSet
-from hrpro_pipeline.data.files import replacing, write_text
+from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.checkpoint import (
     FILE_NAME,
@@ -23,15 +25,17 @@ from hrpro_pipeline.models.checkpoint import (
     build_snippet,
     load_torch,
     save_model,
+    save_torch,
 )
 from hrpro_pipeline.models.precision import resolve_precision
 from hrpro_pipeline.models.snippet import SnippetModel
-from hrpro_pipeline.progress import progress_bar
-from hrpro_pipeline.train import instance_stage, parallel, snippet_stage
+from hrpro_pipeline.progress import progress
+from hrpro_pipeline.train import instance_stage, parallel, pictures, snippet_stage
 from hrpro_pipeline.train.feature_bank import FeatureBank
 from hrpro_pipeline.train.instance_stage import ProposalSet
 from hrpro_pipeline.train.journal import METRICS, Journal, rewind
 from hrpro_pipeline.train.moments import find_reliable, observed_videos, write_moment
+from hrpro_pipeline.train.pictures import Shown
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,9 @@ _LOSSES_HELD = 10
 NUM_MOMENTS = 4
 # Share of the time that may go into checkpoints.
 _CHECKPOINT_SHARE = 0.05
+# Share of the time that may go into pictures for TensorBoard, and what the first ones are taken to need.
+_PICTURE_SHARE = 0.01
+_PICTURE_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ def train(
     select: Selection | None = None,
     resume: bool = False,
     stage1: SnippetModel | None = None,
+    shown: Shown | None = None,
 ) -> TrainedModel:
     """Train both stages and write RUN: `model.pt`, `metrics.jsonl`, events, `config.yaml`, checkpoints.
 
@@ -81,13 +89,27 @@ def train(
         resume: go on from the last checkpoint in `run`, with as many processes; start from the beginning where there
             is none. On the CPU the result is that of an undisturbed run to the bit; CUDA sums in no fixed order.
         stage1: a trained network of the same settings, instead of training stage 1.
+        shown: videos whose timelines TensorBoard shows.
+
+    A step that the GPU has no memory for is repeated in twice as many parts, and so are those after it: from there on
+    the run is the one that had `accumulate` set so.
 
     Raises:
         HrproError: `run` already holds a run and `resume` is not set, or holds one of other settings; a loss that is
-            not finite.
+            not finite; a full disk; too little GPU memory for one video.
     """
     with parallel.process_group(device or torch.device("cpu")) as own:
-        return _Run(data, settings, run, seed, own, evaluate, select).go(resume, stage1)
+        try:
+            return _Run(data, settings, run, seed, own, evaluate, select, shown).go(resume, stage1)
+        except torch.OutOfMemoryError:
+            raise HrproError(
+                f"{run}: out of GPU memory; keep the features off the GPU with --set compute.features=host, "
+                "or train with --device cpu"
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise HrproError(f"{run}: no space is left on the disk; make room and go on with --resume") from None
 
 
 class _Run:
@@ -102,6 +124,7 @@ class _Run:
         device: torch.device,
         evaluate: Evaluate | None,
         select: Selection | None,
+        shown: Shown | None,
     ) -> None:
         self.data, self.settings, self.folder = data, settings, folder
         self.seed, self.device, self.evaluate, self.select = seed, device, evaluate, select
@@ -130,14 +153,20 @@ class _Run:
         )
         self.best: dict[str, Any] | None = None
         self.saved_at = self.saving_took = 0.0
+        self.shown, self.drawn_at, self.drawing_took = shown, time.monotonic(), _PICTURE_SECONDS
+        # Parts of a step: as set, or more where the device has no memory for so few.
+        self.parts = {"snippet": settings.snippet.accumulate, "instance": settings.instance.accumulate}
 
     def go(self, resume: bool, stage1: SnippetModel | None) -> TrainedModel:
         state = self._start_together(resume)
         self.bank = FeatureBank(self.data.videos, self.device, self.settings.compute.features)
         log.info("matrix products in %s on %s", self.precision, self.device)
-        with Journal(self.folder, writes=parallel.rank() == 0) as self.journal:
+        resumed = (state["stage"], state["step"]) if state is not None else ("snippet", -1) if resume else None
+        steps = self.settings.snippet.steps
+        with Journal(self.folder, steps, resumed, writes=parallel.rank() == 0) as self.journal:
             if state is not None:
                 self.model.notes |= state["notes"]
+                self.parts |= state.get("parts", {})
             in_stage_2 = state is not None and state["stage"] == "instance"
             if in_stage_2:
                 assert state is not None
@@ -152,6 +181,10 @@ class _Run:
             if self.evaluate is not None and "evaluation" not in self.model.notes:  # nothing was trained
                 self._evaluate("snippet", self.settings.snippet.steps, self.model.snippet, 0.0)
                 self._take_best("snippet", self.model.snippet)
+            end = ("snippet", steps) if self.model.instance is None else ("instance", self.settings.instance.epochs)
+            if resumed != end:  # else they are there
+                self._draw(*end, last=True)
+        self._advise()
         self.model.to(torch.device("cpu"))
         self._save_model()
         return self.model
@@ -182,8 +215,9 @@ class _Run:
                 raise HrproError(f"{checkpoint}: not a checkpoint of a run; delete the folder and train again")
             for name, value in self.identity.items():
                 if state["identity"].get(name) != value:
+                    what = _differences(state["identity"][name], value) if name == "settings" else ""
                     raise HrproError(
-                        f"{self.folder}: was made with other {name}; resume with the same, or use another --out"
+                        f"{self.folder}: was made with other {name}{what}; resume with the same, or use another --out"
                     )
             rewind(self.folder, state["stage"], state["step"])
             log.info("resuming after %s step %d", state["stage"], state["step"])
@@ -202,7 +236,8 @@ class _Run:
         first = 0
         if state is None:
             alone = [[index] for index in range(len(data.videos))]
-            snippet_stage.initialise_prototypes(model, self._snippet_batches(alone))
+            with progress("stage 1 (prototypes)", len(alone), "videos", minor=True) as task:
+                snippet_stage.initialise_prototypes(model, task.each(self._snippet_batches(alone)))
         else:
             first = self._restore(state, model, optimizer)
         moments = {round(settings.steps * part / NUM_MOMENTS) for part in range(1, NUM_MOMENTS + 1)}
@@ -213,31 +248,27 @@ class _Run:
             snippet_stage.batch_order(step, len(data.videos), settings.batch_size, self.seed)
             for step in range(first, settings.steps)
         ]
-        cut = [self._split(order, settings.accumulate) for order in orders]
-        batches = self._snippet_batches([part for parts in cut for part in parts if part])
+
+        def take(parts: Iterator[Any], batch_size: int) -> Tensor:
+            return snippet_stage.train_step(model, parts, batch_size, optimizer, settings, self.precision)
+
+        steps = self._steps(
+            "snippet", orders, self._snippet_batches, take, lambda index: self._seed_step(1, first + index + 1)
+        )
         losses = _HeldLosses(self, "snippet", snippet_stage.LOSSES)
         started = time.monotonic()
-        with progress_bar() as bar:
-            task = bar.add_task("stage 1: snippets", total=settings.steps, completed=first, note="")
-            for step, (order, parts) in enumerate(zip(orders, cut, strict=True), start=first + 1):
-                self._seed_step(1, step)
-                found = snippet_stage.train_step(
-                    model,
-                    (next(batches) if part else None for part in parts),
-                    len(order),
-                    optimizer,
-                    settings,
-                    self.precision,
-                )
-                losses.add(step, [index for part in parts for index in part], found, len(order))
+        with progress("stage 1 (snippets)", settings.steps, "steps", done=first) as task:
+            for step, (videos, found, batch_size) in enumerate(steps, start=first + 1):
+                losses.add(step, videos, found, batch_size)
                 due = step % settings.evaluate_every == 0 or step == settings.steps
                 if due or losses.full or step in moments:
-                    bar.update(task, completed=step, note=f"loss {losses.write():.3f}")
+                    task.update(step, note=f"loss {losses.write():.3f}")
                 if step in moments:
                     self._record_reliable(step)
                     model.train()
                 if due:
                     self._evaluate("snippet", step, model, time.monotonic() - started)
+                    self._draw("snippet", step)
                     model.train()
                     self._save("snippet", step, model, optimizer)
         self._take_best("snippet", model)
@@ -258,33 +289,100 @@ class _Run:
         first = self._restore(state, instance, optimizer) if state is not None else 0
         batch_size = min(settings.batch_size, len(videos))
         losses = _HeldLosses(self, "instance", instance_stage.LOSSES)
+
+        def take(parts: Iterator[Any], batch_size: int) -> Tensor:
+            return instance_stage.train_step(instance, parts, batch_size, optimizer, settings, self.precision)
+
         started = time.monotonic()
-        with progress_bar() as bar:
-            task = bar.add_task("stage 2: instances", total=settings.epochs, completed=first, note="")
+        with progress("stage 2 (instances)", settings.epochs, "epochs", done=first) as task:
             for epoch in range(first + 1, settings.epochs + 1):
                 instance.train()
                 self._seed_step(2, epoch)
                 order = np.random.default_rng([self.seed, 3, epoch]).permutation(len(videos))
                 # The tail that fills no batch is dropped.
-                steps = [order[at : at + batch_size] for at in range(0, len(order) - batch_size + 1, batch_size)]
-                cut = [self._split(step, settings.accumulate) for step in steps]
-                batches = self._instance_batches([part for parts in cut for part in parts if part], videos, epoch)
-                for parts in cut:
-                    found = instance_stage.train_step(
-                        instance,
-                        (next(batches) if part else None for part in parts),
-                        batch_size,
-                        optimizer,
-                        settings,
-                        self.precision,
-                    )
-                    losses.add(epoch, [videos[index].index for part in parts for index in part], found, batch_size)
-                bar.update(task, completed=epoch, note=f"loss {losses.write():.3f}")
+                orders = [order[at : at + batch_size] for at in range(0, len(order) - batch_size + 1, batch_size)]
+                pack = partial(self._instance_batches, videos=videos, epoch=epoch)
+                for indices, found, size in self._steps("instance", orders, pack, take):
+                    losses.add(epoch, [videos[index].index for index in indices], found, size)
+                task.update(epoch, note=f"loss {losses.write():.3f}")
                 instance.eval()
                 if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
                     self._evaluate("instance", epoch, instance, time.monotonic() - started)
+                    self._draw("instance", epoch)
                 self._save("instance", epoch, instance, optimizer)
         self._take_best("instance", instance)
+
+    def _steps(
+        self,
+        stage: str,
+        orders: Sequence[Sequence[int] | np.ndarray],
+        pack: Callable[[list[list[int]]], Iterator[Any]],
+        take: Callable[[Iterator[Any], int], Tensor],
+        seed: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[list[int], Tensor, int]]:
+        """Take a step over each of the orders -> this process's videos, their losses, and how many videos there were.
+
+        A step for which there is no memory is repeated with the same random state, in twice as many parts.
+
+        Args:
+            pack: makes batches of lists of videos; take: steps over the parts of one order.
+            seed: called with a step's index before it.
+        """
+        done = 0
+        while done < len(orders):
+            cut = [self._split(order, self.parts[stage]) for order in orders[done:]]
+            batches = pack([part for parts in cut for part in parts if part])
+            for order, parts in zip(orders[done:], cut, strict=True):
+                if seed is not None:
+                    seed(done)
+                go_back = self._come_back()
+                try:
+                    found = take((next(batches) if part else None for part in parts), len(order))
+                except torch.OutOfMemoryError:
+                    break
+                yield [index for part in parts for index in part], found, len(order)
+                done += 1
+            else:
+                return
+            del batches
+            self._cut_finer(stage, len(orders[done]))
+            go_back()
+
+    def _come_back(self) -> Callable[[], None]:
+        """Remember what a step draws from and changes before it is complete -> a function that goes back to it."""
+        device = self.device
+        memory, drawn = self.model.snippet.prototypes, torch.random.get_rng_state()
+        drawn_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+        def go_back() -> None:
+            self.model.snippet.prototypes = memory  # a step never changes it in place
+            torch.random.set_rng_state(drawn)
+            if drawn_there is not None:
+                torch.cuda.set_rng_state(drawn_there, device)
+
+        return go_back
+
+    def _cut_finer(self, stage: str, videos: int) -> None:
+        """Cut the steps of a stage into twice as many parts. Raises HrproError if that cannot be."""
+        key, parts = f"{stage}.accumulate", self.parts[stage]
+        if parallel.size() > 1:  # the other processes are in the middle of the same step
+            raise HrproError(f"out of GPU memory in a step of {key}={parts}; run again with --set {key}={2 * parts}")
+        if parts >= videos:
+            lower = "" if stage == "snippet" else ", lower instance.max_proposals"
+            raise HrproError(
+                f"out of GPU memory with one video at a time ({key}={parts}); keep the features off the GPU with "
+                f"--set compute.features=host{lower}, leave the longest videos out with --videos, or use --device cpu"
+            )
+        self.parts[stage] = min(2 * parts, videos)
+        log.warning("out of GPU memory: steps are cut into %d parts from here on (%s)", self.parts[stage], key)
+        torch.cuda.empty_cache()
+
+    def _advise(self) -> None:
+        """Say what to set, where steps had to be cut finer than set."""
+        for stage, set_to in (("snippet", self.settings.snippet), ("instance", self.settings.instance)):
+            if (parts := self.parts[stage]) > set_to.accumulate:
+                self.model.notes[f"{stage}.accumulate"] = parts
+                log.warning("the GPU has no memory for whole steps: set --set %s.accumulate=%d next time", stage, parts)
 
     def _record_reliable(self, step: int) -> None:
         """Write down what stage 1 takes for reliable at this step, in a few videos."""
@@ -325,17 +423,18 @@ class _Run:
         """What stage 2 learns from, by video; videos without proposals are left out."""
         own = list(range(len(self.data.videos)))[parallel.rank() :: parallel.size()]
         features = self.bank.batches([[index] for index in own])
-        found = [
-            instance_stage.propose(
-                self.model.snippet,
-                self.data.videos[index],
-                index,
-                packed,
-                self.settings,
-                np.random.default_rng([self.seed, 2, index]),
-            )
-            for index, packed in zip(own, features, strict=True)
-        ]
+        with progress("stage 2 (proposals)", len(own), "videos", minor=True) as task:
+            found = [
+                instance_stage.propose(
+                    self.model.snippet,
+                    self.data.videos[index],
+                    index,
+                    packed,
+                    self.settings,
+                    np.random.default_rng([self.seed, 2, index]),
+                )
+                for index, packed in task.each(zip(own, features, strict=True))
+            ]
         found = parallel.gather_objects(found)
         videos = [video for video in found if len(video.proposals)]
         if len(videos) < len(found):
@@ -359,6 +458,25 @@ class _Run:
         if self.select is not None and (self.best is None or values[self.select.key] > self.best["score"]):
             state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
             self.best = {"score": values[self.select.key], "step": step, "network": state, "evaluation": values}
+
+    def _draw(self, stage: str, step: int, last: bool = False) -> None:
+        """Pictures for TensorBoard, unless the time for them is used up; the last ones are drawn in any case."""
+        if parallel.rank() > 0:
+            return
+        started = time.monotonic()
+        similarity = pictures.similarity(self.model.snippet.prototypes)
+        if stage == "snippet" and not last:
+            self.journal.scalar(stage, step, "snippet/prototypes/mean_cosine", pictures.mean_off_diagonal(similarity))
+        if not last and (started - self.drawn_at) * _PICTURE_SHARE < self.drawing_took:
+            return
+        if stage == "snippet" or last:
+            self.journal.picture(stage, step, "snippet/prototypes", pictures.heat_map(similarity, self.data.classes))
+        for sample in self.shown.samples if self.shown is not None else ():
+            assert self.shown is not None
+            image = pictures.timeline(self.model.to(self.device), sample, self.shown.detect)
+            self.journal.picture(stage, step, f"timeline/{sample.video_id}", image)
+        self.drawn_at = time.monotonic()
+        self.drawing_took = self.drawn_at - started
 
     def _take_best(self, stage: str, network: torch.nn.Module) -> None:
         """End of a stage: go back to its best checkpoint where a selection was asked for."""
@@ -392,9 +510,10 @@ class _Run:
             "notes": self.model.notes,
             "optimizer": optimizer.state_dict(),
             "best": self.best,
+            "parts": self.parts,
         }
-        with replacing(self.folder / _CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+        save_torch(self.folder / _CHECKPOINT, state)
+        self.journal.flush()
         self.saved_at = time.monotonic()
         self.saving_took = self.saved_at - started
 
@@ -440,6 +559,18 @@ class _HeldLosses:
             run.journal.write(self._stage, step, "loss", dict(zip(self._names, own.tolist(), strict=True)))
         self._held.clear()
         return float(means[-1, -1])
+
+
+def _differences(then: dict[str, Any], now: Any) -> str:
+    """The first few settings of two runs that differ."""
+    found = [
+        f"{section}.{name}={then.get(section, {}).get(name)}, now {value}"
+        for section, values in now.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+        if then.get(section, {}).get(name) != value
+    ]
+    return f" ({'; '.join(found[:3])})" if found else ""
 
 
 def _adam(network: torch.nn.Module, settings: SnippetSettings | InstanceSettings) -> torch.optim.Adam:

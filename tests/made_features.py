@@ -1,0 +1,53 @@
+"""A small made data set for tests that train: feature files, annotations and points."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from hrpro_pipeline.data.features import write_features
+from hrpro_pipeline.data.snippets import SnippetClock
+
+CLASSES = ("jump", "run", "sit")
+QUICK = ("snippet.steps=4", "snippet.evaluate_every=2", "snippet.batch_size=4", "instance.epochs=2")
+
+
+def made_set(folder: Path, num_train: int = 5, num_test: int = 2, width: int = 32) -> Path:
+    """`features`, `gt.json` and `points.csv` in a folder: two actions a video, each with channels of its own."""
+    rng, clock = np.random.default_rng(0), SnippetClock()
+    database, points = {}, ["video_id,class,time"]
+    for number in range(num_train + num_test):
+        name, length = f"v{number:02d}", 30 + 5 * number
+        features = 0.3 * rng.random((length, width), np.float32)
+        annotations = []
+        for start, label in ((5, number % 3), (18, (number + 1) % 3)):
+            features[start : start + 5, label * 4 : label * 4 + 4] += 2
+            segment = clock.to_seconds(np.array([start, start + 5.0])).tolist()
+            annotations.append({"label": CLASSES[label], "segment": segment})
+            if number < num_train:
+                points.append(f"{name},{CLASSES[label]},{sum(segment) / 2}")
+        database[name] = {"subset": "Validation" if number < num_train else "Test", "annotations": annotations}
+        store(folder / "features", name, features, clock)
+    (folder / "gt.json").write_text(json.dumps({"database": database}))
+    (folder / "points.csv").write_text("\n".join(points))
+    return folder
+
+
+def store(folder: Path, name: str, features: np.ndarray, clock: SnippetClock) -> Path:
+    """One video's features [T, D], half of the channels in each stream."""
+    half = features.shape[1] // 2
+    path = folder / f"{name}.h5"
+    write_features(
+        path,
+        {"rgb": features[:, :half], "flow": features[:, half:]},
+        clock=clock,
+        video_id=name,
+        duration_seconds=len(features) * clock.seconds_per_snippet,
+        num_frames=clock.stride * len(features),
+    )
+    return path
+
+
+def settings(*values: str) -> list[str]:
+    """`--set` options."""
+    return [word for value in values for word in ("--set", value)]
