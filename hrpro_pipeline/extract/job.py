@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +169,7 @@ def _round(
 
     jobs = _jobs(videos, out, wanted, leases, elsewhere, skipped, failed)
     try:
-        for outcome in run(takewhile(lambda _: not ended.is_set(), jobs), shown.frames):
+        for outcome in run(_until(ended, jobs, leases), shown.frames):
             if outcome.concerns_all:
                 raise HrproError(outcome.reason)
             _note(outcome, videos, summary, out)
@@ -217,6 +216,16 @@ def _jobs(
             for part in unfinished.get(feature_name(video_id), ()):  # of a run that was killed
                 part.unlink(missing_ok=True)
         yield Job(video_id, str(source if is_url(source) else Path(source).absolute()))
+
+
+def _until(ended: threading.Event, jobs: Iterator[Job], leases: dict[str, BaseFileLock]) -> Iterator[Job]:
+    """Jobs until the round has ended: a worker that has not noticed takes none, and no lease stays."""
+    while not ended.is_set() and (job := next(jobs, None)):
+        if ended.is_set():
+            if (lease := leases.pop(job.video_id, None)) is not None:
+                give_back(lease)
+            return
+        yield job
 
 
 def _unfinished(out: Location) -> dict[str, list[Path]]:
