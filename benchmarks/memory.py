@@ -7,27 +7,16 @@ the decoder's below it together, as the kernel counts them.
 """
 
 import argparse
-import json
+import contextlib
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
 from machine import describe, emit
 from made_videos import write_drifting
-
-# Runs the command, and says the largest resident set of itself and of its children that have ended.
-RUN = """
-import json, resource, sys
-from hrpro_pipeline.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    code = end.code
-own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-print(json.dumps({"code": code, "own": own, "children": children}))
-"""
 
 
 def main() -> None:
@@ -54,11 +43,8 @@ def main() -> None:
                 "--set",
                 sizes[1],
             ]
-            run = subprocess.run(
-                [sys.executable, "-c", RUN, *map(str, words)], capture_output=True, text=True, check=True
-            )
-            peaks = json.loads(run.stdout.splitlines()[-1])
-            total = (peaks["own"] + peaks["children"]) / 2**10
+            code, peaks = _peaks([sys.executable, "-m", "hrpro_pipeline", *map(str, words)])
+            total = sum(peaks.values())
             first = first or total
             emit(
                 {
@@ -66,13 +52,35 @@ def main() -> None:
                     "minutes": minutes,
                     "resize": arguments.resize,
                     "streams": arguments.streams,
-                    "exit_code": peaks["code"] or 0,
-                    "process_mib": peaks["own"] / 2**10,
-                    "decoder_mib": peaks["children"] / 2**10,
+                    "exit_code": code,
+                    "process_mib": peaks["process"] / 2**10,
+                    "decoder_mib": peaks["decoder"] / 2**10,
                     "over_the_first": total / first,
                     **describe(torch.device("cpu")),
                 }
             )
+
+
+def _peaks(command: list[str]) -> tuple[int, dict[str, int]]:
+    """Exit code of a command, and the largest resident sets in KiB: its own, and its decoder's."""
+    peaks = {"process": 0, "decoder": 0}
+    with subprocess.Popen(command, stdout=sys.stderr) as process:
+        while process.poll() is None:
+            for children in Path(f"/proc/{process.pid}/task").glob("*/children"):
+                with contextlib.suppress(OSError):
+                    for child in children.read_text().split():
+                        peaks["decoder"] = max(peaks["decoder"], _peak(child, "decoder_process"))
+            peaks["process"] = max(peaks["process"], _peak(str(process.pid), "hrpro_pipeline"))
+            time.sleep(0.2)
+    return process.returncode, peaks
+
+
+def _peak(pid: str, module: str) -> int:
+    """The kernel's high-water mark of a process that runs a module, in KiB; 0 if it is another one, or gone."""
+    with contextlib.suppress(OSError):
+        if module in Path(f"/proc/{pid}/cmdline").read_text():
+            return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0])
+    return 0
 
 
 if __name__ == "__main__":
