@@ -36,8 +36,9 @@ ENV HOME=/cache USER=hrpro PYTHONUNBUFFERED=1 \
     HRPRO_CACHE=/cache/weights NUMBA_CACHE_DIR=/cache/numba \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 
-COPY README.md LICENSE ./
+COPY LICENSE ./
 COPY hrpro_pipeline hrpro_pipeline
+RUN python -m compileall -q hrpro_pipeline
 
 ARG VERSION=0.1.0
 ARG REVISION=unknown

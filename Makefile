@@ -1,9 +1,10 @@
 # Two commands: `make demo` runs the whole chain on made videos, `make test` runs all tests.
+# `make image-test` builds the Docker image without Docker and uses it (root, buildah, debootstrap).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint image-test clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +24,9 @@ test: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+image-test:
+	VIDEO='$(VIDEO)' docker/image_test.sh
 
 clean:
 	rm -rf $(VENV) demo-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
