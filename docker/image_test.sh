@@ -74,6 +74,16 @@ build() {
     --tag localhost/hrpro "$work/context"
 }
 
+# A container of the image. Its declared volumes are undeclared: here (not in Docker) they would hide what is mounted.
+start() {
+  local volume
+  container=$("${buildah[@]}" from localhost/hrpro)
+  for volume in $("${buildah[@]}" inspect --type image --format '{{range $k, $v := .OCIv1.Config.Volumes}}{{$k}} {{end}}' \
+    localhost/hrpro); do
+    "${buildah[@]}" config --volume "$volume-" "$container"
+  done
+}
+
 # Run in the container as `docker run` would: the image's user, environment and folder. First argument: more options.
 inside() {
   local options
@@ -125,7 +135,7 @@ of() { printf -- '--volume %s:%s ' "$work/volumes/$1" "$2"; }
 echo "{\"storage\": \"$driver\", \"buildah\": \"$(buildah --version | cut -d' ' -f3)\", \"cores\": $(nproc), \"date\": \"$(date -I)\"}"
 timed "base by debootstrap" make_base
 timed "build" build
-container=$("${buildah[@]}" from localhost/hrpro)
+start
 mounted=$("${buildah[@]}" mount "$container")
 echo "{\"image_mb\": $(megabytes ""), \"packages_mb\": $(megabytes /opt/venv), \"cuda_mb\": $(megabytes \
   /opt/venv/lib/python3.11/site-packages/nvidia), \"code_mb\": $(megabytes /opt/hrpro)}"
@@ -163,7 +173,7 @@ timed "hrpro detect, $(basename "$video")" hrpro detect /models/first /videos --
 echo '# a change' >>"$work/context/hrpro_pipeline/cli.py"
 timed "build after a change of the code" build
 ! grep -q '^Collecting ' "$log" || fail "a change of the code installed the dependencies anew"
-container=$("${buildah[@]}" from localhost/hrpro)
+start
 inside "" tail -n 1 /opt/hrpro/hrpro_pipeline/cli.py | grep -q '# a change' || fail "the changed code is not in the image"
 volumes=""
 timed "hrpro --help, changed image" hrpro --help
