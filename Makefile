@@ -1,9 +1,10 @@
 # Two commands: `make demo` runs the whole chain on made videos, `make test` runs all tests.
+# `make image-test` builds the Docker image without Docker and uses it (root, buildah, debootstrap).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs image-test clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +28,9 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -W --keep-going -n docs docs/_build
 	@echo open docs/_build/index.html in a browser
+
+image-test:
+	VIDEO='$(VIDEO)' docker/image_test.sh
 
 clean:
 	rm -rf $(VENV) demo-out docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage
