@@ -1,6 +1,6 @@
 """hrpro: from raw, untrimmed videos and one labelled point per action to a trained temporal action detector.
 
-from hrpro_pipeline import extract_features, train_detector, Detector, evaluate_detections
+from hrpro_pipeline import extract_features, train_detector, Detector, evaluate_detections, report_detections
 """
 
 from importlib import import_module
@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Any
 from hrpro_pipeline.errors import HrproError
 
 if TYPE_CHECKING:
-    from hrpro_pipeline.api import evaluate_detections, extract_features, train_detector
+    from hrpro_pipeline.api import evaluate_detections, extract_features, report_detections, train_detector
     from hrpro_pipeline.infer.detector import Detector
 
 __version__ = "0.1.0"
-__all__ = ["Detector", "HrproError", "evaluate_detections", "extract_features", "train_detector"]
+__all__ = [
+    "Detector",
+    "HrproError",
+    "evaluate_detections",
+    "extract_features",
+    "report_detections",
+    "train_detector",
+]
 
 _HOME = {
     "Detector": "hrpro_pipeline.infer.detector",
     "evaluate_detections": "hrpro_pipeline.api",
     "extract_features": "hrpro_pipeline.api",
+    "report_detections": "hrpro_pipeline.api",
     "train_detector": "hrpro_pipeline.api",
 }
 

@@ -45,7 +45,7 @@ INPUTS = "inputs.json"
 
 @dataclass(frozen=True)
 class SeedScores:
-    """Scores of the same training with several seeds: by name (average, mAP@0.5, point_mAP), one for each seed."""
+    """Scores of one training with several seeds: by name (`average`, `mAP@0.5`, `point_mAP`), one for each seed."""
 
     seeds: tuple[int, ...]
     scores: dict[str, list[float]]
@@ -96,11 +96,33 @@ def extract_features(
 
     Args:
         paths, out: paths, or URLs such as s3://bucket/folder.
+        preset: name of a preset.
         overrides: `section.key=value` settings over the preset.
         weights: `kinetics`, `random`, or a folder of weight files.
-        engine: `local`, or `ray` for a Ray cluster, running at `ray_address` or started on this machine.
-        workers: processes; one for each GPU by default.
+        flow: who computes TV-L1: `auto`, `torch` or `opencv`.
+        decoder: which one is tried first: `auto`, `decord`, `pyav` or `torchcodec`.
+        device: `auto`, `cpu`, `cuda` (all visible GPUs) or `cuda:N`.
+        engine: `local`, or `ray` for a Ray cluster.
+        workers: processes; by default one for each GPU, one in all on the CPU, on Ray as many as fit.
+        ray_address: of a running cluster; one is started on this machine otherwise.
+        overwrite: extract again what is there already.
         keep_partial: keep what can be decoded of a damaged video, marked as partial.
+
+    Raises:
+        HrproError: what concerns all videos: paths, settings, weights, device. A failing video is in the summary.
+
+    Examples:
+        Small frames and random weights are for examples: leave `options` out for real videos.
+
+        >>> from hrpro_pipeline import extract_features
+        >>> small = ["extract.resize=32", "extract.crop=32", "extract.streams=[rgb]"]
+        >>> options = {"weights": "random", "overrides": small}
+        >>> summary = extract_features(["videos/"], "new_features/", **options)
+        >>> sorted(summary.done), summary.failed
+        (['kitchen_01', 'kitchen_02'], [])
+        >>> again = extract_features(["videos/"], "new_features/", **options)
+        >>> again.done, sorted(again.skipped)
+        ([], ['kitchen_01', 'kitchen_02'])
     """
     return extract_folder(
         list(paths),
@@ -141,6 +163,9 @@ def train_detector(
     The last checkpoint becomes the model, unless `validate_on` or `best_on_test` is given.
 
     Args:
+        features: FEATURES folder.
+        points: CSV of labelled points.
+        out: RUN folder to write.
         annotations: ActivityNet-style JSON: class list, frame rates, and segments for `evaluate_on`; the classes of
             the points are used without it.
         videos: file that names the training videos; all that have points otherwise.
@@ -150,7 +175,30 @@ def train_detector(
             points best becomes the model.
         best_on_test: the checkpoint that scores best on `evaluate_on` becomes the model. Its score there says nothing
             about other videos; the model and all that is made with it are labelled so.
+        preset: name of a preset.
+        overrides: `section.key=value` settings over the preset.
+        seed: of initial weights, order and dropout.
+        resume: go on from the last checkpoint in `out`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
         stage1: a model of the same settings and data whose stage 1 is taken instead of training it.
+
+    Returns:
+        The model that `model.pt` in `out` holds, on the CPU.
+
+    Raises:
+        HrproError: features, points or annotations that do not fit together (every problem is named), or an `out`
+            that holds a run already.
+
+    Examples:
+        Four steps are for examples: leave `overrides` out for real videos.
+
+        >>> from hrpro_pipeline import train_detector
+        >>> few = ["snippet.steps=4", "snippet.attention_layers=0", "instance.epochs=1"]
+        >>> model = train_detector("features/", "points.csv", "runs/first", overrides=few)
+        >>> model.classes
+        ('pour', 'stir')
+        >>> model.notes["videos"], model.notes["checkpoint"]
+        (2, 'last')
     """
     if best_on_test and (evaluate_on is None or validate_on is not None):
         raise UsageError("--best-on-test needs --evaluate-on, and does not go with --validate-on")
@@ -210,7 +258,12 @@ def train_detector(
 def train_seeds(
     features: PathLike, points: PathLike, out: PathLike, seeds: Sequence[int], **options: Any
 ) -> SeedScores:
-    """`train_detector` with each of several seeds, into `out`/seed_N; writes `out`/seeds.json.
+    """`train_detector` with each of several seeds, into `out/seed_N`; writes `out/seeds.json`.
+
+    Args:
+        features, points, out: as for `train_detector`.
+        seeds: different whole numbers.
+        options: the others of `train_detector`, `evaluate_on` or `validate_on` among them.
 
     Raises:
         UsageError: nothing to score by.
@@ -241,9 +294,28 @@ def evaluate_detections(
     """ActivityNet-style mAP of a DETECTIONS folder or result file.
 
     Args:
+        detections: DETECTIONS folder, one file of it, or an ActivityNet-style result file.
+        annotations: ActivityNet-style JSON with segments.
         subset: videos of this subset; all annotated videos otherwise.
+        tiou: thresholds.
         exclude: videos left out.
         ambiguous: file of segments; detections that overlap one are dropped.
+
+    Raises:
+        HrproError: a file that cannot be read, or no segment to compare with.
+
+    Examples:
+        >>> from hrpro_pipeline import evaluate_detections
+        >>> tiou = [0.3, 0.5, 0.7]
+        >>> result = evaluate_detections("detections/", "annotations.json", tiou=tiou)
+        >>> result.mean_average_precision
+        [1.0, 0.75, 0.5]
+        >>> result.average
+        0.75
+        >>> result.classes["stir"]
+        [1.0, 0.5, 0.0]
+        >>> result.num_videos, result.num_segments, result.num_detections
+        (2, 3, 4)
     """
     truth = read_annotations(Path(annotations))
     if subset is not None:
@@ -278,6 +350,10 @@ def report_detections(
     """Show detections on one self-contained HTML page, beside ground truth and points where given.
 
     Args:
+        detections: DETECTIONS folder, one file of it, or an ActivityNet-style result file.
+        out: HTML file to write.
+        annotations: ground truth to show, and to evaluate against where it has segments.
+        points: CSV of labelled points to show.
         videos: folder of the video files, by id: the page shows frames of them and plays them where they lie.
         subset: evaluate on this subset; on the annotated videos that have detections otherwise.
         preset: gives tIoU thresholds and the videos left out of the evaluation.
@@ -285,6 +361,11 @@ def report_detections(
 
     Raises:
         HrproError: an input is unusable, or `videos` has none of the videos.
+
+    Examples:
+        >>> from hrpro_pipeline import report_detections
+        >>> options = {"annotations": "annotations.json", "points": "points.csv"}
+        >>> report_detections("detections/", "report.html", **options)
     """
     read = read_detections(Path(detections))
     files = None
@@ -315,7 +396,24 @@ def report_detections(
 def write_points(
     annotations: PathLike, out: PathLike, distribution: Distribution, *, subset: str | None = None, seed: int = 0
 ) -> int:
-    """Draw a point label in each annotated segment and write them as CSV -> how many."""
+    """Draw a point label in each annotated segment and write them as CSV -> how many.
+
+    Args:
+        annotations: ActivityNet-style JSON with segments.
+        out: CSV to write.
+        distribution: `uniform` over the segment, its `center`, or `gaussian` about the center.
+        subset: of this subset alone; of all annotated videos otherwise.
+        seed: of the random numbers.
+
+    Examples:
+        >>> write_points("annotations.json", "drawn.csv", "center")
+        3
+        >>> print(Path("drawn.csv").read_text(), end="")
+        video_id,class,time
+        kitchen_01,pour,1.500
+        kitchen_01,stir,3.500
+        kitchen_02,stir,2.000
+    """
     truth = read_annotations(Path(annotations))
     if subset is not None:
         truth = in_subset(truth, subset)

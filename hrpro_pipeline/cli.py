@@ -70,6 +70,8 @@ class _Group(click.Group):
             command = error.ctx.command_path if error.ctx is not None else "hrpro"
             _fail(ctx, f"{error.format_message().rstrip('.')}; see `{command} --help`")
             ctx.exit(2)
+        except BrokenPipeError:  # `hrpro ... | head` has seen enough
+            raise
         except (HrproError, OSError) as error:
             if ctx.params.get("debug"):
                 raise

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-# The tests' networks are small: threads cost them more than they bring, most of all on a busy machine.
+# The tests' networks are small: threads cost them more than they bring, most of all on a busy machine. In the processes
+# that they start as well.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

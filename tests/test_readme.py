@@ -1,12 +1,11 @@
 """The README tells the truth: its settings are those of the code, its commands exist, its files are there."""
 
 import re
-import shlex
 from pathlib import Path
 
-import click
 import pytest
 from pydantic import BaseModel
+from shell_commands import assert_parses, commands
 
 from hrpro_pipeline.cli import main
 from hrpro_pipeline.configs.schema import Settings
@@ -28,44 +27,19 @@ def settings_table() -> str:
     return "\n".join(lines)
 
 
-def commands() -> list[list[str]]:
-    """Every `hrpro ...` line of the README's shell blocks, continued lines joined."""
-    found = []
-    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if "hrpro" in words and words[0] == "hrpro":
-                found.append(words[1:])
-    return found
-
-
 def test_settings_table() -> None:
     table = re.search(r"<!-- settings -->\n(.*)\n<!-- /settings -->", README, re.DOTALL)
     assert table is not None
     assert table[1] == settings_table(), f"paste this into the README:\n{settings_table()}"
 
 
-@pytest.mark.parametrize("words", commands(), ids=" ".join)
+@pytest.mark.parametrize("words", commands(README), ids=" ".join)
 def test_commands_parse(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each command is accepted by the parser, given files of the names that it uses."""
-    monkeypatch.chdir(tmp_path)
-    for word in words:
-        if word.endswith("/") or ("/" in word and "." not in word.rsplit("/", 1)[-1]):
-            Path(word).mkdir(parents=True, exist_ok=True)
-        elif re.search(r"\.(json|csv|txt|pkl)$", word):
-            Path(word).parent.mkdir(parents=True, exist_ok=True)
-            Path(word).touch()
-    command: click.Command = main
-    context = click.Context(main)
-    while isinstance(command, click.Group):
-        chosen = command.get_command(context, words[0])
-        assert chosen is not None, f"no command {words[0]}"
-        command, words = chosen, words[1:]
-    command.make_context(command.name, words)  # raises for anything that the parser does not take
+    assert_parses(words, tmp_path, monkeypatch)
 
 
 def test_there_are_commands() -> None:
-    assert {words[0] for words in commands()} >= {"extract", "train", "detect", "evaluate", "report", "import"}
+    assert {words[0] for words in commands(README)} >= {"extract", "train", "detect", "evaluate", "report", "import"}
 
 
 def test_every_command_is_listed() -> None:

@@ -26,6 +26,15 @@ def load_settings(preset: str = "thumos14", overrides: Iterable[str] = ()) -> Se
 
     Values are read as YAML: numbers, true/false, [lists]. Raises UsageError naming each wrong
     key or value, and the nearest right one.
+
+    Examples:
+        >>> settings = load_settings("gtea", ["snippet.steps=300"])
+        >>> settings.extract.fps, settings.snippet.steps, settings.snippet.batch_size
+        (15.0, 300, 16)
+        >>> load_settings(overrides=["snippet.step=300"])
+        Traceback (most recent call last):
+        ...
+        hrpro_pipeline.errors.UsageError: preset thumos14: snippet.step: no such setting; did you mean snippet.steps?
     """
     if preset not in preset_names():
         raise UsageError(f"preset {preset!r} does not exist{_nearest(preset, preset_names())}")

@@ -55,6 +55,11 @@ def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
     Raises:
         HrproError: not JSON, or no `database` object.
         ProblemsError: every wrong entry, by video id.
+
+    Examples:
+        >>> videos = read_annotations(Path("annotations.json"))
+        >>> videos["kitchen_02"].segments
+        (Segment(label='stir', start_seconds=1.0, end_seconds=3.0),)
     """
     text = read_text(path, "an ActivityNet-style JSON file")
     duplicates: list[str] = []
@@ -143,6 +148,20 @@ def read_points(path: Path) -> list[Point]:
 
     Raises:
         ProblemsError: every wrong line, by number.
+
+    Examples:
+        >>> read_points(Path("points.csv"))[0]
+        Point(video_id='kitchen_01', label='pour', seconds=1.2, frame=None, line=2)
+
+        All that is wrong is said at once:
+
+        >>> _ = Path("wrong.csv").write_text("video_id,class,time\\nkitchen_01,pour,soon\\nkitchen_01,,3.5\\n")
+        >>> read_points(Path("wrong.csv"))
+        Traceback (most recent call last):
+        ...
+        hrpro_pipeline.errors.ProblemsError: wrong.csv: 2 problems
+          - line 2: time is 'soon'; expected a number of at least 0
+          - line 3: class is empty
     """
     text = read_text(path, "a points CSV with columns video_id,class,time")
     rows = csv.reader(io.StringIO(text))

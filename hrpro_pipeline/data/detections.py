@@ -17,7 +17,13 @@ ACTIVITYNET_NAME = "detections.json"
 
 @dataclass(frozen=True)
 class Detection:
-    """One detected action instance, in seconds."""
+    """One detected action instance.
+
+    Attributes:
+        label: the class.
+        score: ranks detections; no probability, and may be over 1.
+        start, end: in seconds.
+    """
 
     label: str
     score: float
@@ -92,6 +98,11 @@ def read_detections(path: Path) -> dict[str, VideoDetections]:
 
     Raises:
         HrproError or ProblemsError: nothing there, not JSON, or every wrong entry by file, video and number.
+
+    Examples:
+        >>> videos = read_detections(Path("detections/"))
+        >>> videos["kitchen_02"].detections[0]
+        Detection(label='stir', score=1.1, start=1.2, end=2.5)
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:

@@ -170,6 +170,17 @@ def read_features(path: Path) -> VideoFeatures:
 
     Raises:
         HrproError or ProblemsError: not a feature file, empty, NaN or infinite values, streams of different lengths.
+
+    Examples:
+        >>> features = read_features(Path("features/kitchen_01.h5"))
+        >>> {name: array.shape for name, array in features.streams.items()}
+        {'rgb': (7, 1024)}
+        >>> features.header.clock
+        SnippetClock(fps=25.0, snippet_frames=16, stride=16)
+        >>> features.header.duration_seconds, features.header.num_frames
+        (4.8, 120)
+        >>> features.joined().dtype
+        dtype('float32')
     """
     with _open(path) as file:
         header = _header(path, file)

@@ -11,6 +11,31 @@ class SnippetClock:
 
     Positions on the snippet axis are continuous: snippet t owns the interval [t, t + 1), whose middle
     is the middle of the window of frames that the snippet was computed from.
+
+    Attributes:
+        fps: frames a second of the clock, whatever the video's own rate.
+        snippet_frames: frames that a snippet is computed from.
+        stride: frames from one snippet to the next.
+
+    Examples:
+        >>> clock = SnippetClock()
+        >>> clock.seconds_per_snippet
+        0.64
+        >>> clock.num_snippets(290)  # 11.6 s at 25 fps: 18 whole windows, 2 frames are left over
+        18
+        >>> clock.to_seconds(np.array([0, 1, 18])).tolist()
+        [0.0, 0.64, 11.52]
+        >>> clock.to_positions(np.array([0.32, 11.52])).tolist()
+        [0.5, 18.0]
+        >>> clock.index_at(np.array([0.64, 11.6]), num_snippets=18).tolist()
+        [1, 17]
+
+        With a stride of 4, windows overlap: snippet 0 is computed from the first 0.64 s, and stands for the 0.16 s in
+        their middle.
+
+        >>> dense = SnippetClock(stride=4)
+        >>> dense.window_seconds(0), dense.to_seconds(np.array([0, 1])).tolist()
+        ((0.0, 0.64), [0.24, 0.4])
     """
 
     fps: float = 25.0
@@ -19,6 +44,7 @@ class SnippetClock:
 
     @property
     def seconds_per_snippet(self) -> float:
+        """From one snippet to the next."""
         return self.stride / self.fps
 
     @property

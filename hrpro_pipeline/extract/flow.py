@@ -44,6 +44,20 @@ def tvl1(
     Raises:
         HrproError: wrong rank, type or size, values that are not finite or outside 0..255, an unknown backend or
             variant, one that the backend does not have.
+
+    Examples:
+        A texture that moves two pixels to the right a frame:
+
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> texture = cv2.GaussianBlur(rng.integers(0, 256, (48, 72)).astype(np.float32), (0, 0), 2)
+        >>> frames = np.stack([texture[:, 8 - 2 * k : 72 - 2 * k - 8] for k in range(3)])
+        >>> flow = tvl1(frames)
+        >>> list(flow.shape), flow.dtype
+        ([2, 2, 48, 56], torch.float32)
+        >>> inner = flow[:, :, 8:-8, 8:-8].mean(dim=(0, 2, 3))
+        >>> [round(value, 1) + 0.0 for value in inner.tolist()]
+        [2.0, 0.0]
     """
     if backend not in _BACKENDS:
         raise HrproError(f"flow backend {backend!r}; expected {' or '.join(_BACKENDS)}")

@@ -148,6 +148,21 @@ def load_i3d(state_dict: Mapping[str, Tensor], stream: str) -> InceptionI3D:
 
     Raises:
         ValueError: missing or unexpected names, wrong shapes, or the weights of the other stream.
+
+    Examples:
+        A published file is loaded with `torch.load("rgb_imagenet.pt", weights_only=True)`; here random weights stand
+        in for it.
+
+        >>> state_dict = random_i3d("rgb", seed=0).state_dict()
+        >>> network = load_i3d(state_dict, "rgb")
+        >>> with torch.inference_mode():
+        ...     features = network(torch.zeros(1, 3, 16, 32, 32))
+        >>> list(features.shape)  # [B, t', 1024]
+        [1, 1, 1024]
+        >>> load_i3d(state_dict, "flow")
+        Traceback (most recent call last):
+        ...
+        ValueError: not I3D weights for stream 'flow': input of 3 channels, but stream 'flow' has 2
     """
     model = _built(stream)
     given = {_published_name(name): tensor for name, tensor in state_dict.items() if not _ignored(name)}

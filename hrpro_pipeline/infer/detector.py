@@ -85,9 +85,30 @@ def with_instances(model: TrainedModel, features: Tensor, candidates: np.ndarray
 class Detector:
     """A trained model that takes videos or features.
 
-    >>> detector = Detector.load("runs/thumos14")  # doctest: +SKIP
-    >>> for detection in detector("video.mp4"):  # doctest: +SKIP
-    ...     detection.label, detection.score, detection.start, detection.end
+    Args:
+        model: of `train_detector` or `load_model`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, or a torch device.
+
+    Attributes:
+        model: the networks on the device, with classes and settings.
+
+    Examples:
+        >>> from hrpro_pipeline import Detector
+        >>> detector = Detector.load("runs/kitchen", device="cpu")
+        >>> detector.model.classes
+        ('pour', 'stir')
+        >>> detections = detector("new_videos/kitchen_03.mp4")
+        >>> best = detections[0]
+        >>> line = f"{best.label} {best.start:.1f}-{best.end:.1f} s: {best.score:.2f}"
+        >>> best.score == max(detection.score for detection in detections)
+        True
+
+        From features that are there already:
+
+        >>> from pathlib import Path
+        >>> from hrpro_pipeline.data.features import read_features
+        >>> detections == detector.detect(read_features(Path("more_features/kitchen_03.h5")))
+        True
     """
 
     def __init__(self, model: TrainedModel, device: torch.device | str = "auto") -> None:
@@ -97,13 +118,14 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> "Detector":
-        """Load a RUN folder or a `model.pt`."""
+        """Load a RUN folder or a `model.pt`. Raises HrproError for anything else."""
         return cls(load_model(Path(path)), device)
 
     def __call__(self, video: str | Path, weights: str = "auto") -> list[Detection]:
         """Detect the actions of a video file, best first.
 
         Args:
+            video: path of the file.
             weights: `auto` for what the model's features were made with, or a folder of weight files.
 
         Raises:
@@ -114,7 +136,15 @@ class Detector:
         return self.detect(extract_video(Path(video), self._extractors[weights]))
 
     def detect(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> list[Detection]:
-        """Detect the actions in features, best first. Raises HrproError where they do not fit the model."""
+        """Detect the actions in features, best first.
+
+        Args:
+            features: of a video, as `read_features` gives them.
+            ambiguous: segments (start, end) in seconds; detections that overlap one are dropped.
+
+        Raises:
+            HrproError: the features do not fit the model.
+        """
         return self.detect_with_curves(features, ambiguous)[0]
 
     def detect_with_curves(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> tuple[list[Detection], Curves]:

@@ -25,6 +25,11 @@ class Evaluation:
         num_missing: videos of the ground truth without detections: all their segments count as missed.
         num_left_out: detections of videos outside the ground truth, or of labels that it does not have.
         models: what the detection files say of the models that made them.
+
+    Examples:
+        >>> result = Evaluation((0.3, 0.5), {"pour": [1.0, 0.5], "stir": [0.5, 0.0]}, 1, 4, 9, 0, 0)
+        >>> result.mean_average_precision, result.average
+        ([0.75, 0.25], 0.5)
     """
 
     tiou: tuple[float, ...]
@@ -85,6 +90,14 @@ def evaluate(
 
     Raises:
         ValueError: the ground truth has no segment.
+
+    Examples:
+        >>> from hrpro_pipeline.data.annotations import Segment
+        >>> segments = (Segment("pour", 2.0, 6.0), Segment("pour", 9.0, 12.0))
+        >>> truth = {"a": VideoAnnotation("a", "test", 20.0, 25.0, segments)}
+        >>> found = {"a": [Detection("pour", 0.9, 2.0, 5.0), Detection("pour", 0.4, 14.0, 15.0)]}
+        >>> evaluate(found, truth, tiou=[0.5, 0.7, 0.8]).classes  # the first has a tIoU of 0.75
+        {'pour': [0.5, 0.5, 0.0]}
     """
     names = [video_id for video_id in truth if video_id not in set(exclude)]
     number = {video_id: index for index, video_id in enumerate(names)}

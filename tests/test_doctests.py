@@ -1,0 +1,111 @@
+"""The examples in docstrings and on the pages of docs/ run, each in a folder with videos, points and a run."""
+
+import doctest
+import json
+import re
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from make_videos import moving_square, write_video
+
+from hrpro_pipeline import extract_features, train_detector
+from hrpro_pipeline.data.detections import Detection, VideoDetections, write_detections
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+MODULES = [
+    "api",
+    "configs.load",
+    "data.annotations",
+    "data.detections",
+    "data.features",
+    "data.snippets",
+    "extract.flow",
+    "extract.i3d",
+    "infer.detector",
+    "infer.evaluation",
+]
+PAGES = sorted(page.name for page in DOCS.glob("*.md") if "\n>>> " in page.read_text())
+SMALL = ["extract.resize=32", "extract.crop=32", "extract.streams=[rgb]"]
+FEW = ["snippet.steps=4", "snippet.attention_layers=0", "instance.epochs=1"]
+
+ANNOTATIONS = {
+    "kitchen_01": [("pour", 0.5, 2.5), ("stir", 2.5, 4.5)],
+    "kitchen_02": [("stir", 1.0, 3.0)],
+}
+POINTS = "video_id,class,time\nkitchen_01,pour,1.2\nkitchen_01,stir,3.1\nkitchen_02,stir,2.2\n"
+DETECTIONS = {
+    "kitchen_01": [("pour", 1.3, 0.5, 2.5), ("stir", 0.9, 3.6, 4.5), ("pour", 0.2, 3.0, 4.0)],
+    "kitchen_02": [("stir", 1.1, 1.2, 2.5)],
+}
+
+
+@pytest.fixture(scope="module")
+def kitchen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples find: videos, new_videos, features of both, points.csv, annotations.json, a run, detections."""
+    folder = tmp_path_factory.mktemp("kitchen")
+    for name, place in (("kitchen_01", "videos"), ("kitchen_02", "videos"), ("kitchen_03", "new_videos")):
+        (folder / place).mkdir(exist_ok=True)
+        write_video(folder / place / f"{name}.mp4", moving_square(120, step=int(name[-1])))
+    extract_features([folder / "videos"], folder / "features", weights="random", overrides=SMALL)
+    extract_features([folder / "new_videos"], folder / "more_features", weights="random", overrides=SMALL)
+    (folder / "points.csv").write_text(POINTS)
+    database = {
+        video_id: {
+            "subset": "test",
+            "duration": 4.8,
+            "fps": 25,
+            "annotations": [{"label": label, "segment": [start, end]} for label, start, end in segments],
+        }
+        for video_id, segments in ANNOTATIONS.items()
+    }
+    (folder / "annotations.json").write_text(json.dumps({"database": database}))
+    train_detector(folder / "features", folder / "points.csv", folder / "runs" / "kitchen", overrides=FEW, device="cpu")
+    for video_id, rows in DETECTIONS.items():
+        found = tuple(Detection(label, score, start, end) for label, score, start, end in rows)
+        write_detections(folder / "detections", VideoDetections(video_id, found, 4.8, f"{video_id}.mp4"))
+    return folder
+
+
+@pytest.fixture
+def here(kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of the kitchen as the working folder, so that no example sees what another has written."""
+    shutil.copytree(kitchen, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(examples: doctest.DocTest) -> int:
+    """Run the examples of one text -> how many there are; fails with doctest's own report."""
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.FAIL_FAST)
+    runner.run(examples, out=report.append)
+    assert not runner.failures, "".join(report)
+    return len(examples.examples)
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.usefixtures("here")
+def test_docstrings(name: str) -> None:
+    found = doctest.DocTestFinder(exclude_empty=True).find(import_module(f"hrpro_pipeline.{name}"))
+    assert sum(run(examples) for examples in found) > 0, "no examples: take the module out of the list"
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.usefixtures("here")
+def test_pages(name: str) -> None:
+    blocks = re.findall(r"```(?:python|pycon)\n(>>> .*?)```", (DOCS / name).read_text(), re.DOTALL)
+    text = "\n".join(blocks)
+    assert run(doctest.DocTestParser().get_doctest(text, {}, name, name, 0)) == text.count(">>> ")
+
+
+def test_no_example_is_skipped() -> None:
+    package = DOCS.parent / "hrpro_pipeline"
+    marked = [path.name for path in package.rglob("*.py") if re.search(r">>>.*doctest: *\+SKIP", path.read_text())]
+    assert not marked
+    with_examples = {
+        ".".join(path.relative_to(package).with_suffix("").parts)
+        for path in package.rglob("*.py")
+        if re.search(r"^ +>>> ", path.read_text(), re.MULTILINE)
+    }
+    assert with_examples == set(MODULES), "every module with examples is in the list"
