@@ -34,7 +34,7 @@ def load_settings(preset: str = "thumos14", overrides: Iterable[str] = ()) -> Se
         >>> load_settings(overrides=["snippet.step=300"])
         Traceback (most recent call last):
         ...
-        hrpro_pipeline.errors.UsageError: preset thumos14: snippet.step: no such setting; did you mean snippet.steps?
+        hrpro_pipeline.errors.UsageError: --set: snippet.step: no such setting; did you mean snippet.steps?
     """
     if preset not in preset_names():
         raise UsageError(f"preset {preset!r} does not exist{_nearest(preset, preset_names())}")

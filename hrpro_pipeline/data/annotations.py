@@ -160,7 +160,7 @@ def read_points(path: Path) -> list[Point]:
         Traceback (most recent call last):
         ...
         hrpro_pipeline.errors.ProblemsError: wrong.csv: 2 problems
-          - line 2: time is 'soon'; expected a number of at least 0
+          - line 2: time is 'soon'; expected a number of at least 0, such as 3.5
           - line 3: class is empty
     """
     text = read_text(path, "a points CSV with columns video_id,class,time")
