@@ -647,7 +647,8 @@ def test_browser_is_quick_with_200_videos(tmp_path: Path, browser: Any) -> None:
     }"""
     everything = "state.lowest = 0;"
     for act in ("stepVideo(1)", f"{everything} stepVideo(1)", "state.lowest = step / 20; drawShown()"):
-        assert tab.get(measure.replace("ACT", act)) < 300, act
+        # Tens of ms on a quiet machine; tests run beside each other on few cores.
+        assert tab.get(measure.replace("ACT", act)) < 1000, act
     assert tab.get("performance.getEntriesByType('navigation')[0].domComplete") < 15_000
     tab.close()
 

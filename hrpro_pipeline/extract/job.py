@@ -113,6 +113,7 @@ def extract_folder(
                 time.sleep(_LEASE_SECONDS)
     update_failures(out, {*summary.done, *summary.skipped}, [])
     if isinstance(out, Path):
+        _sweep(out)
         tidy(out)
     summary.seconds = time.monotonic() - started
     return summary
@@ -193,7 +194,6 @@ def _jobs(
     failed: Callable[[str, str], None],
 ) -> Iterator[Job]:
     """Videos that are left to do, each with a lease; those that another run is at go to `elsewhere`."""
-    unfinished = _unfinished(out)
     for video_id, source in videos.items():
         if wanted is not None and _is_complete(out, video_id, source, wanted):
             skipped(video_id)
@@ -213,8 +213,6 @@ def _jobs(
                 skipped(video_id)
                 continue
             leases[video_id] = lease
-            for part in unfinished.get(feature_name(video_id), ()):  # of a run that was killed
-                part.unlink(missing_ok=True)
         yield Job(video_id, str(source if is_url(source) else Path(source).absolute()))
 
 
@@ -228,13 +226,13 @@ def _until(ended: threading.Event, jobs: Iterator[Job], leases: dict[str, BaseFi
         yield job
 
 
-def _unfinished(out: Location) -> dict[str, list[Path]]:
-    """Files that killed runs have left half-written, by the name that they were to have."""
-    found: dict[str, list[Path]] = {}
-    if isinstance(out, Path):
-        for part in out.glob(".*.part"):
-            found.setdefault(part.name[1:].rpartition(".part")[0].rpartition(".")[0], []).append(part)
-    return found
+def _sweep(out: Path) -> None:
+    """Remove what workers and runs that were killed have left half-written, unless another run is at the video."""
+    for part in out.glob(".*.h5.*.part"):
+        video_id = part.name[1:].rpartition(".h5.")[0]
+        if (lease := take_lease(out, video_id)) is not None:
+            part.unlink(missing_ok=True)
+            give_back(lease)
 
 
 def _engine(extraction: Extraction, engine: str, workers: int | None, ray_address: str | None) -> Engine:
