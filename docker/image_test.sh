@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Dockerfile without a Docker engine and uses the image: buildah with chroot isolation, on a base made by
-# debootstrap, which stands in for debian:bookworm-slim. Prints sizes and times as JSON lines. Takes about 10 minutes.
+# debootstrap, which stands in for debian:bookworm-slim. Prints sizes and times as JSON lines. Takes about 15 minutes.
 #   make image-test                       the video is one that the demo in the image makes
 #   make image-test VIDEO=/path/to.mp4    a real one
 # Environment:
@@ -78,6 +78,7 @@ build() {
 start() {
   local volume
   container=$("${buildah[@]}" from localhost/hrpro)
+  # shellcheck disable=SC2016  # a Go template
   for volume in $("${buildah[@]}" inspect --type image --format '{{range $k, $v := .OCIv1.Config.Volumes}}{{$k}} {{end}}' \
     localhost/hrpro); do
     "${buildah[@]}" config --volume "$volume-" "$container"
