@@ -20,6 +20,8 @@ from hrpro_pipeline.extract.video import MAX_PIXELS, VideoInfo, cut_at, one_line
 DECODERS = ("auto", "decord", "pyav", "torchcodec")
 
 _CHUNK_BYTES = 64 << 20
+# Decoded frames of a whole video that decord may hold: it reads ahead without a bound.
+_DECORD_BYTES = 128 << 20
 _CHUNK_FRAMES = 32
 
 # decord raises when it would give a neighbour for more than this share of the frames: for any at all.
@@ -312,6 +314,8 @@ def _open_decord(info: VideoInfo, start: int) -> Reader:
     pixels = av.VideoFormat(info.pixel_format)
     if _has_halved_chroma(pixels) and (_num_bits(pixels) > 8 or info.height % 2):
         raise RuntimeError(f"it interpolates colour otherwise ({info.pixel_format}, {info.width} x {info.height})")
+    if info.num_packets * info.width * info.height * 1.5 > _DECORD_BYTES:
+        raise RuntimeError("it keeps thousands of decoded frames of a long video in memory")
     decord.logging.set_level(decord.logging.QUIET)  # FFmpeg's own messages; errors arrive as exceptions
     reader = decord.VideoReader(str(info.path), ctx=decord.cpu(0), fault_tol=_DECORD_REPEATED)
     if len(reader) != info.num_packets:
