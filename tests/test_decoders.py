@@ -554,3 +554,14 @@ def test_nearest() -> None:
     times = np.array([0, 0.04, 0.08, 0.08, 0.2])
     for seconds, expected in [(-1, 0), (0, 0), (0.03, 1), (0.06, 1), (0.07, 2), (0.09, 2), (0.15, 4), (9, 4)]:
         assert decoders._nearest(times, seconds) == expected == int(np.abs(times - seconds).argmin())
+
+
+def test_decord_gets_no_long_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads ahead without a bound, and would hold thousands of decoded frames."""
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    path = write_video(tmp_path / "a.mp4", moving_square(40))
+    assert decode(path).decoder == "decord"
+    monkeypatch.setattr(decoders, "_DECORD_BYTES", 39 * 64 * 48)
+    decoding = decode(path)
+    assert decoding.decoder == "pyav"
+    assert decoding.fallback_reason == "decord refused: it keeps thousands of decoded frames of a long video in memory"
