@@ -411,7 +411,7 @@ print(int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
 
 
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
-    """1 and 7 minutes of raw frames: 7 and 48 MB of file, 14 and 97 MB decoded. (decord's does: it gets short videos.)"""
+    """1 and 7 minutes of raw frames: 7 and 48 MB of file, 14 and 97 MB decoded. (decord grows: it gets short ones.)"""
     square = moving_square(50, step=5)
     short = write_video(tmp_path / "short.avi", np.tile(square, (30, 1, 1, 1)), codec="rawvideo")
     long = write_video(tmp_path / "long.avi", np.tile(square, (210, 1, 1, 1)), codec="rawvideo")
