@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import torch
-from machine import describe, emit
+from machine import describe, emit, processes_below
 from made_videos import write_drifting
 
 
@@ -66,16 +66,14 @@ def _peaks(command: list[str]) -> tuple[int, dict[str, int]]:
     peaks = {"process": 0, "decoder": 0}
     with subprocess.Popen(command, stdout=sys.stderr) as process:
         while process.poll() is None:
-            for children in Path(f"/proc/{process.pid}/task").glob("*/children"):
-                with contextlib.suppress(OSError):
-                    for child in children.read_text().split():
-                        peaks["decoder"] = max(peaks["decoder"], _peak(child, "decoder_process"))
-            peaks["process"] = max(peaks["process"], _peak(str(process.pid), "hrpro_pipeline"))
+            for child in processes_below(process.pid, "decoder_process"):
+                peaks["decoder"] = max(peaks["decoder"], _peak(child, "decoder_process"))
+            peaks["process"] = max(peaks["process"], _peak(process.pid, "hrpro_pipeline"))
             time.sleep(0.2)
     return process.returncode, peaks
 
 
-def _peak(pid: str, module: str) -> int:
+def _peak(pid: int, module: str) -> int:
     """The kernel's high-water mark of a process that runs a module, in KiB; 0 if it is another one, or gone."""
     with contextlib.suppress(OSError):
         if module in Path(f"/proc/{pid}/cmdline").read_text():

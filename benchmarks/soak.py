@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from machine import describe, emit
+from machine import describe, emit, processes_below
 from made_videos import write_drifting
 
 SETTINGS = ["--weights", "random", "--device", "cpu", "--set", "extract.resize=64", "--set", "extract.crop=64"]
@@ -76,7 +76,7 @@ def _extract(
     with subprocess.Popen([sys.executable, "-m", "hrpro_pipeline", *map(str, words)], stdout=sys.stderr) as process:
         for moment in moments:
             while process.poll() is None:
-                found = _processes_below(process.pid)
+                found = [(pid, kind) for kind in killed for pid in processes_below(process.pid, f"extract.{kind}")]
                 if found and len(list((folder / out).glob("[!.]*.h5"))) >= moment:
                     pid, kind = rng.choice(found)
                     os.kill(pid, signal.SIGKILL)
@@ -85,26 +85,6 @@ def _extract(
                 time.sleep(rng.uniform(0.01, 0.2))
         code = process.wait()
     return time.perf_counter() - started, code, killed
-
-
-def _processes_below(pid: int) -> list[tuple[int, str]]:
-    """Workers and decoders of a run: process id and kind."""
-    parents, lines = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            lines[int(folder.name)] = (folder / "cmdline").read_text()
-        except OSError:
-            continue  # it has just ended
-    found, below = [], [pid]
-    while below:
-        parent = below.pop()
-        for child in [child for child, its in parents.items() if its == parent]:
-            below.append(child)
-            for kind in ("worker", "decoder_process"):
-                if f"extract.{kind}" in lines[child]:
-                    found.append((child, kind))
-    return found
 
 
 if __name__ == "__main__":

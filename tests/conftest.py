@@ -1,6 +1,8 @@
 """Fixtures that all tests share."""
 
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,15 @@ def shared() -> Path:
 def _gpu_only_where_there_is_one(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
         skip_or_fail("no CUDA GPU on this machine")
+
+
+@pytest.fixture
+def mounted() -> list[str]:
+    """Words before a shell command that let it mount file systems of its own, which nobody else sees."""
+    words = ["unshare", "--mount", "sh", "-c"]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            subprocess.run([*words, f"mount -t tmpfs tmpfs {folder}"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            skip_or_fail("file systems cannot be mounted here: no test of a full disk")
+    return words

@@ -196,14 +196,9 @@ def test_compose_steps_fit_together() -> None:
 
 
 def test_compose_without_gpu() -> None:
-    class Loader(yaml.SafeLoader):
-        """Knows Compose's `!reset`, which takes a key out."""
-
-    def reset(loader: yaml.SafeLoader, node: yaml.Node) -> str:
-        return "reset"
-
-    Loader.add_constructor("!reset", reset)
-    laid_over: dict[str, Any] = yaml.load((ROOT / "docker/compose.cpu.yaml").read_text(), Loader)  # noqa: S506
+    # Compose's `!reset` takes a key out.
+    text = re.sub(r"!reset \S+", "reset", (ROOT / "docker/compose.cpu.yaml").read_text())
+    laid_over: dict[str, Any] = yaml.safe_load(text)
     assert list(laid_over["services"]) == list(COMPOSE["services"])
     for service in laid_over["services"].values():
         assert service["deploy"] == "reset"

@@ -5,17 +5,14 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from conftest import skip_or_fail
-from make_videos import moving_square, write_video
+from make_videos import moving_square, write_sound, write_video
 from processes import RGB, command, descendants, hrpro, wait_for
 
 from hrpro_pipeline.child import Child, ChildError
@@ -78,7 +75,7 @@ def test_every_bad_file_costs_only_itself(tmp_path: Path) -> None:
     (videos / "holes.mkv").write_bytes(_with_holes(whole))
     (videos / "folder.mp4").mkdir()
     (videos / "loop.mp4").symlink_to("loop.mp4")
-    _sound_alone(videos / "sound.mkv")
+    write_sound(videos / "sound.mkv")
     bad = ["cut short", "folder", "holes", "loop", "sound", "text", "truncated", "zero"]
 
     out = tmp_path / "features"
@@ -116,15 +113,6 @@ def _with_holes(content: bytes) -> bytes:
     """Zeros over the middle of a file, but not over its head."""
     third = len(content) // 3
     return content[:third] + bytes(third) + content[2 * third :]
-
-
-def _sound_alone(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 def test_what_can_be_decoded_is_kept_when_asked_for(tmp_path: Path) -> None:
@@ -178,18 +166,6 @@ def test_unreadable_video_and_folder(tmp_path: Path) -> None:
     result = run(locked)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith(f"error: {locked}: cannot be written to (Permission denied)")
-
-
-@pytest.fixture
-def mounted() -> Iterator[list[str]]:
-    """Words before a command that give it a file system of its own at the folder DIR: format(options, DIR)."""
-    words = ["unshare", "--mount", "sh", "-c"]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            subprocess.run([*words, f"mount -t tmpfs tmpfs {folder}"], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            skip_or_fail("file systems cannot be mounted here: no test of a full disk")
-    yield words
 
 
 def test_disk_full_and_read_only(tmp_path: Path, mounted: list[str]) -> None:

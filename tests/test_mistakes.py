@@ -3,8 +3,6 @@
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from conftest import skip_or_fail
 from made_features import QUICK, made_set, settings, store
 from make_videos import moving_square, write_video
 from processes import command
@@ -347,23 +344,12 @@ def test_no_gpu_memory_for_one_video(here: Path, monkeypatch: pytest.MonkeyPatch
     assert "out of GPU memory" in PAGE
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[Path], list[str]]]:
-    """Words before a command that let a folder be a small disk for it."""
-    words = ["unshare", "--mount", "sh", "-c"]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            subprocess.run([*words, f"mount -t tmpfs tmpfs {folder}"], check=True, capture_output=True)
-        except (OSError, subprocess.CalledProcessError):
-            skip_or_fail("file systems cannot be mounted here: no test of a full disk")
-    yield lambda disk: [*words, f'mount -t tmpfs -o size=100k tmpfs {disk} && exec "$0" "$@"']
-
-
-def test_a_full_disk_while_training(here: Path, small_disk: Callable[[Path], list[str]]) -> None:
+def test_a_full_disk_while_training(here: Path, mounted: list[str]) -> None:
     (here / "disk").mkdir()
     data = ("train", "features", "--points", "points.csv", "--out", "disk/run", "--device", "cpu")
+    small = f'mount -t tmpfs -o size=100k tmpfs {here / "disk"} && exec "$0" "$@"'
     done = subprocess.run(
-        [*small_disk(here / "disk"), *command(*data, *settings(*QUICK, "snippet.feedforward=2048"))],
+        [*mounted, small, *command(*data, *settings(*QUICK, "snippet.feedforward=2048"))],
         capture_output=True,
         text=True,
         check=False,

@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import skip_or_fail
 from make_videos import moving_square, write_video
+from processes import wait_for
 
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.errors import HrproError
@@ -118,14 +119,6 @@ def workers_at(cluster: Any, title: str = "ray::_Worker") -> list[tuple[int, Any
     return [(pid, nodes[parent]) for pid, parent in processes(title).items() if parent in nodes]
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
-    return found
-
-
 @contextmanager
 def beside(action: Callable[[], None]) -> Iterator[None]:
     """Do something in a thread while the block runs, and raise what it raises."""
@@ -137,8 +130,8 @@ def beside(action: Callable[[], None]) -> Iterator[None]:
 
 def test_a_node_is_killed_at_work(cluster: Any, videos: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
     def kill() -> None:
-        eventually(lambda: len(contents(tmp_path)) >= 2)
-        _, node = eventually(lambda: workers_at(cluster, "ray::_Worker.extract"))[0]
+        wait_for(lambda: len(contents(tmp_path)) >= 2, 30)
+        _, node = wait_for(lambda: workers_at(cluster, "ray::_Worker.extract"), 30)[0]
         cluster.remove_node(node, allow_graceful=False)
 
     with beside(kill):
@@ -148,12 +141,12 @@ def test_a_node_is_killed_at_work(cluster: Any, videos: Path, expected: dict[str
     # The rest of the cluster runs on, without our workers.
     (left,) = cluster.worker_nodes
     assert Path(f"/proc/{raylet(left)}").exists()
-    eventually(lambda: not workers_at(cluster))
+    wait_for(lambda: not workers_at(cluster), 30)
 
 
 def test_a_worker_is_killed_at_work(cluster: Any, videos: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
     def kill() -> None:
-        pid, _ = eventually(lambda: workers_at(cluster, "ray::_Worker.extract"))[0]
+        pid, _ = wait_for(lambda: workers_at(cluster, "ray::_Worker.extract"), 30)[0]
         os.kill(pid, signal.SIGKILL)
 
     with beside(kill):
@@ -194,7 +187,7 @@ def test_a_cluster_of_its_own(videos: Path, tmp_path: Path, running: Any) -> Non
     finally:
         torch.set_num_threads(threads)
     assert contents(tmp_path / "features") == contents(tmp_path / "local")
-    eventually(lambda: not processes(in_environment=mark))
+    wait_for(lambda: not processes(in_environment=mark), 30)
 
 
 def test_a_video_that_kills_its_worker_fails_alone(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from made_features import made_set
 
 from hrpro_pipeline.api import SeedScores, evaluate_detections, train_detector, train_seeds, write_points
 from hrpro_pipeline.cli import main
 from hrpro_pipeline.data.annotations import read_annotations, read_points
 from hrpro_pipeline.data.dataset import draw_validation, hold_out, load_training_set
-from hrpro_pipeline.data.features import StoredFeatures, write_features
-from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.data.features import StoredFeatures
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.infer.folder import detect_folder
 from hrpro_pipeline.models.checkpoint import load_model
@@ -38,34 +38,7 @@ STILL = (
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with features of 8 training and 3 test videos, their annotations and points."""
-    folder = tmp_path_factory.mktemp("stored")
-    rng = np.random.default_rng(0)
-    clock = SnippetClock()
-    database, points = {}, ["video_id,class,time"]
-    for number in range(11):
-        name, length = f"v{number:02d}", 30 + 5 * number
-        features = 0.3 * rng.random((length, DIM), np.float32)
-        annotations = []
-        for start, label in ((5, number % 3), (18, (number + 1) % 3)):
-            features[start : start + 5, label * 4 : label * 4 + 4] += 2
-            segment = clock.to_seconds(np.array([start, start + 5.0])).tolist()
-            annotations.append({"label": CLASSES[label], "segment": segment})
-            if number < 8:
-                points.append(f"{name},{CLASSES[label]},{sum(segment) / 2}")
-        subset = "Validation" if number < 8 else "Test"
-        database[name] = {"subset": subset, "annotations": annotations}
-        streams = {"rgb": features[:, : DIM // 2], "flow": features[:, DIM // 2 :]}
-        write_features(
-            folder / "features" / f"{name}.h5",
-            streams,
-            clock=clock,
-            video_id=name,
-            duration_seconds=length * 0.64,
-            num_frames=16 * length,
-        )
-    (folder / "gt.json").write_text(json.dumps({"database": database}))
-    (folder / "points.csv").write_text("\n".join(points))
-    return folder
+    return made_set(tmp_path_factory.mktemp("stored"), num_train=8, num_test=3, width=DIM)
 
 
 def run(stored: Path, out: Path, *more: str, **options: object) -> dict:

@@ -7,10 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-from make_videos import MADE, X264_B, moving_square, write_made, write_video
+from make_videos import MADE, X264_B, moving_square, write_made, write_sound, write_video
 
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import video
@@ -145,12 +144,7 @@ def test_files_that_are_no_videos(tmp_path: Path) -> None:
     text, empty, sound = tmp_path / "text.mp4", tmp_path / "empty.mp4", tmp_path / "sound.mkv"
     text.write_text("this is not a video\n" * 50)
     empty.touch()
-    with av.open(str(sound), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    write_sound(sound)
     for path, message in [
         (text, "text.mp4: not a video that can be read"),
         (empty, r"empty.mp4: empty file \(0 bytes\)"),

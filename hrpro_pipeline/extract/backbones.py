@@ -1,6 +1,8 @@
 """The network of each stream with its preprocessing: I3D, or one of pytorchvideo's for RGB."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from hrpro_pipeline.extract.i3d import FEATURE_DIM, fold_batch_norm, load_i3d, r
 from hrpro_pipeline.extract.preprocess import scaled
 from hrpro_pipeline.extract.weights import RANDOM_SEED, Weights, load_weights
 from hrpro_pipeline.models.precision import resolve_precision
+
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -83,25 +87,20 @@ def load_backbone(
 def load_backbones(settings: ExtractSettings, source: str, device: torch.device) -> dict[str, Backbone]:
     """The networks of the streams asked for, and no others. Raises ProblemsError for all weights that are amiss."""
     dtype = torch.bfloat16 if resolve_precision(settings.precision, device) == "bf16" else torch.float32
-    found: dict[str, Backbone] = {}
-    problems: list[str] = []
-    for stream in settings.streams:
-        try:
-            found[stream] = load_backbone(stream, settings.backbone, source, device, dtype)
-        except HrproError as error:
-            problems.append(str(error))
-    if problems:
-        raise ProblemsError("weights of the feature networks", list(dict.fromkeys(problems)))
-    return found
+    return _of_each(settings, lambda stream: load_backbone(stream, settings.backbone, source, device, dtype))
 
 
 def weight_digests(settings: ExtractSettings, source: str) -> dict[str, str]:
     """Digest of the weights of each stream, without building a network. Raises as `load_backbones`."""
+    return _of_each(settings, lambda stream: load_weights(source, stream, settings.backbone).digest)
+
+
+def _of_each(settings: ExtractSettings, load: Callable[[str], Loaded]) -> dict[str, Loaded]:
+    found: dict[str, Loaded] = {}
     problems: list[str] = []
-    found: dict[str, str] = {}
     for stream in settings.streams:
         try:
-            found[stream] = load_weights(source, stream, settings.backbone).digest
+            found[stream] = load(stream)
         except HrproError as error:
             problems.append(str(error))
     if problems:

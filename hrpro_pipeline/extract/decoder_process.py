@@ -12,7 +12,7 @@ import numpy as np
 
 from hrpro_pipeline.child import Channel, Child, ChildError, serve
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.decoders import decode
+from hrpro_pipeline.extract.decoders import decode, decoder_chain
 from hrpro_pipeline.extract.frames import FrameChunk, frame_chunks
 from hrpro_pipeline.extract.video import MAX_CLOCK_FPS, MAX_HOURS, num_clock_frames, one_line, resample
 
@@ -169,9 +169,8 @@ class DecoderProcess:
             self._child = None
 
     def _attempt(self, request: DecodeRequest, without: dict[str, str]) -> Iterator[StreamItem]:
-        chain = ["decord", "pyav"] if request.decoder == "auto" else [request.decoder, "pyav"]
         # Should it be another one that fails, the next attempt will tell.
-        first = next((decoder for decoder in chain if decoder not in without), "pyav")
+        first = next((decoder for decoder in decoder_chain(request.decoder) if decoder not in without), "pyav")
         finished = False
         try:
             self._child = self._child or Child(__name__, self._silence_seconds)

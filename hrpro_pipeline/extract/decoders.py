@@ -165,6 +165,13 @@ class _StoppedError(Exception):
     """Decoding cannot go on; says why."""
 
 
+def decoder_chain(decoder: str, device: str = "cpu", *, alone: bool = False) -> list[str]:
+    """The decoders to try, in order; see `decode`."""
+    if decoder == "auto":
+        return ["torchcodec", "decord", "pyav"] if device.startswith("cuda") else ["decord", "pyav"]
+    return [decoder] if alone or decoder == "pyav" else [decoder, "pyav"]
+
+
 def decode(
     path: Path,
     decoder: str = "auto",
@@ -196,10 +203,7 @@ def decode(
     info = probe(path)
     if info.incomplete is not None and not keep_partial:
         raise HrproError(f"{info.path.name}: {info.incomplete}; copy or download it again")
-    chain = {
-        "auto": ["torchcodec", "decord", "pyav"] if device.startswith("cuda") else ["decord", "pyav"],
-        "pyav": ["pyav"],
-    }.get(decoder, [decoder] if alone else [decoder, "pyav"])
+    chain = decoder_chain(decoder, device, alone=alone)
     skipped = {name: reason for name, reason in (skip_decoders or {}).items() if name in chain}
     waiting = [name for name in chain if name not in skipped]
     decoding = Decoding(info, _device=device, _waiting=waiting, _keep_partial=keep_partial)

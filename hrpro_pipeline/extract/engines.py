@@ -124,16 +124,16 @@ def _serve(
 ) -> Iterator[Outcome]:
     """Give a worker its jobs until there are no more and all have their outcome. Raises ChildError if it dies."""
     child.ask(extraction.as_json())
-    ended = 0
+    ended = False
     while not stopped.is_set():
         header, _ = child.answer()
         kind = header.pop("kind")
         if kind == "want":
             job = next(jobs, None)
-            if job is not None:
-                out_there[job.video_id] = job
+            if job is None:
+                ended = True
             else:
-                ended += 1
+                out_there[job.video_id] = job
             child.ask({} if job is None else asdict(job))
         elif kind == "frames":
             on_frames(header["video_id"], header["done"], header["total"])
