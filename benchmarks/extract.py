@@ -1,12 +1,12 @@
 """Speed of extraction beside a plain chain, in one run; JSON lines on standard output.
 
-    python benchmarks/extract.py VIDEO... [--seconds 4] [--clips 8] [--device auto] [--port pytorch_i3d.py]
+    python benchmarks/extract.py VIDEO... [--seconds 4] [--clips 8] [--device auto] [--port pytorch_i3d.py] [--compile]
 
 First the two I3D networks alone, in frames a second: as hrpro runs them, and as a plain float32 port does (the same
 network without any of it; or a published file with a class `InceptionI3d`, given by --port). The cosine between the
-features of both is printed, too. Then the whole chain on the first seconds of each video: `hrpro extract`, and a chain
-of OpenCV's decoder, OpenCV's TV-L1 with a pair on each core, and that port. Then the stages of hrpro alone, and on a
-GPU how busy it was.
+features of both is printed, too; and with --compile what torch.compile makes of hrpro's networks. Then the whole chain
+on the first seconds of each video: `hrpro extract`, and a chain of OpenCV's decoder, OpenCV's TV-L1 with a pair on each
+core, and that port. Then the stages of hrpro alone, and on a GPU how busy it was.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,14 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8, help="for the networks alone")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--port", type=Path, help="a published pytorch_i3d.py to run as the plain port")
+    parser.add_argument("--compile", action="store_true", help="the networks under torch.compile, too")
     parser.add_argument("--skip-plain", action="store_true", help="our speed alone")
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
     machine = describe(device)
     ports = {stream: _port(stream, arguments.port, device) for stream in CHANNELS}
     with torch.inference_mode():
-        emit({"what": "i3d", **_networks(ports, arguments.clips, device), **machine})
+        emit({"what": "i3d", **_networks(ports, arguments.clips, device, arguments.compile), **machine})
     with tempfile.TemporaryDirectory() as folder:
         cuts = [_cut(video, arguments.seconds, Path(folder)) for video in arguments.videos]
         cuts = [cut for cut in cuts if cut is not None]
@@ -81,11 +83,12 @@ def _port(stream: str, file: Path | None, device: torch.device) -> Network:
     return lambda clips: published.extract_features(clips).flatten(1)
 
 
-def _networks(ports: dict[str, Network], clips: int, device: torch.device) -> dict[str, Any]:
+def _networks(ports: dict[str, Network], clips: int, device: torch.device, compiles: bool) -> dict[str, Any]:
     ours = load_backbones(ExtractSettings(), "random", device)
     batch = 2 if device.type == "cpu" else 16
     generator = torch.Generator().manual_seed(0)
-    seconds = {"hrpro": 0.0, "plain": 0.0}
+    seconds = {"hrpro": 0.0, "plain": 0.0, "compiled": 0.0}
+    compile_seconds = 0.0
     cosines = []
     for stream, channels in CHANNELS.items():
         levels = torch.randint(0, 256, (clips, channels, 16, 224, 224), generator=generator, dtype=torch.uint8)
@@ -94,20 +97,27 @@ def _networks(ports: dict[str, Network], clips: int, device: torch.device) -> di
             "hrpro": ours[stream].features,
             "plain": lambda part, stream=stream: ports[stream](part.float() / 255 * 2 - 1),
         }
+        if compiles:
+            module = torch.compile(ours[stream].module, options={"freezing": True})  # type: ignore[call-overload]
+            runs["compiled"] = replace(ours[stream], module=module).features
         features = {}
         for name, run in runs.items():
-            run(parts[0])  # warm
+            took, _ = timed(lambda run=run, part=parts[0]: run(part), device)
+            compile_seconds += took if name == "compiled" else 0.0
             took, found = timed(lambda run=run, parts=parts: torch.cat([run(part) for part in parts]), device)
             seconds[name] += took
             features[name] = found.float()
         cosines.append(torch.cosine_similarity(features["hrpro"], features["plain"]).min().item())
-    return {
+    line = {
         "precision": str(ours["rgb"].dtype),
         "frames_per_second": 16 * clips / seconds["hrpro"],
         "plain_frames_per_second": 16 * clips / seconds["plain"],
         "times_faster": seconds["plain"] / seconds["hrpro"],
         "least_cosine": min(cosines),
     }
+    if compiles:
+        line |= {"compiled_frames_per_second": 16 * clips / seconds["compiled"], "compile_seconds": compile_seconds}
+    return line
 
 
 def _chains(
