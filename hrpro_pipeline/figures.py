@@ -1,8 +1,9 @@
 """`hrpro figures`: the figures of the paper (4, 5, B, C) from a run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hrpro_pipeline.infer.detector import check_features
 from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import resolve_device
+from hrpro_pipeline.progress import progress
 from hrpro_pipeline.train.instance_stage import propose
 from hrpro_pipeline.train.moments import Reliable, find_reliable, read_moments
 
@@ -126,24 +128,23 @@ def write_figures(
         raise HrproError(f"--videos names {missing[0]}, which has no features in {features}")
     evaluated = _evaluated(material, subset)
     shown = wanted or _most({video_id: len(material.segments(video_id)) for video_id in evaluated})
+    with_stage_2 = shown if material.model.instance is not None else ()
+    drawings: list[tuple[str, Callable[[], dict[str, Any] | str]]] = [
+        *((f"4, {video_id}", partial(_timeline, material, video_id)) for video_id in shown),
+        *((f"5, {video_id}", partial(_scores, material, video_id)) for video_id in with_stage_2),
+        ("B", partial(_embeddings, material, evaluated)),
+        ("C", partial(_reliability, material, wanted)),
+    ]
     files: list[Path] = []
-    left_out: list[str] = []
-    for video_id in shown:
-        files += drawing.save_figure(_timeline(material, video_id), out / f"fig4-timeline-{video_id}")
-    for video_id in shown:
-        if material.model.instance is None:
-            left_out.append("Fig. 5: the run has no stage 2")
-            break
-        if not len(material.segments(video_id)):
-            left_out.append(f"Fig. 5, {video_id}: no segments to tell right from wrong; give --annotations")
-            continue
-        files += drawing.save_figure(_scores(material, video_id), out / f"fig5-scores-{video_id}")
-    for label, parts in (("B", _embeddings(material, evaluated)), ("C", _reliability(material, wanted))):
-        if isinstance(parts, str):
-            left_out.append(f"Fig. {label}: {parts}")
-            continue
-        for stem, figure in parts.items():
-            files += drawing.save_figure(figure, out / stem)
+    left_out = ["Fig. 5: the run has no stage 2"] if material.model.instance is None else []
+    with progress("drawing", len(drawings), "figures") as task:
+        for name, draw in task.each(drawings):
+            drawn = draw()
+            if isinstance(drawn, str):
+                left_out.append(f"Fig. {name}: {drawn}")
+                continue
+            for stem, figure in drawn.items():
+                files += drawing.save_figure(figure, out / stem)
     return FigureSet(tuple(files), tuple(left_out))
 
 
@@ -183,7 +184,7 @@ def _most(counts: Mapping[str, int]) -> list[str]:
     return sorted(counts, key=lambda video_id: -counts[video_id])[:_NUM_VIDEOS]
 
 
-def _timeline(material: _Material, video_id: str) -> Any:
+def _timeline(material: _Material, video_id: str) -> dict[str, Any]:
     """Fig. 4 of a video: stage 1 against both stages, or another run against this one."""
     segments = material.segments(video_id)
     compared: list[tuple[str, TrainedModel, bool]] = [(material.name, material.model, False)]
@@ -207,23 +208,27 @@ def _timeline(material: _Material, video_id: str) -> Any:
         )
         for name, clock, fused, rows in found
     ]
-    return drawing.draw_timelines(
+    figure = drawing.draw_timelines(
         video_id, material.duration(video_id), segments, methods, shown, material.classes, material.colors
     )
+    return {f"fig4-timeline-{video_id}": figure}
 
 
-def _scores(material: _Material, video_id: str) -> Any:
-    """Fig. 5 of a video: what stage 1 and what stage 2 makes of the candidates."""
+def _scores(material: _Material, video_id: str) -> dict[str, Any] | str:
+    """Fig. 5 of a video: what stage 1 and what stage 2 makes of the candidates; or why not."""
     segments = material.segments(video_id)
+    if not len(segments):
+        return "no segments to tell right from wrong; give --annotations"
     panels = []
     titles = (("before stage 2", "OIC score"), ("after stage 2", "OIC score + completeness"))
     pair = views.scored_twice(material.model, material.features(video_id, material.model))
     for (name, score), rows in zip(titles, pair, strict=True):
         good = views.best_overlap(rows, segments) >= views.RIGHT_TIOU
         panels.append(drawing.ScorePanel(name, score, rows, good, views.separation(rows[:, 3], good)))
-    return drawing.draw_scores(
+    figure = drawing.draw_scores(
         video_id, material.duration(video_id), segments, panels, material.classes, material.colors
     )
+    return {f"fig5-scores-{video_id}": figure}
 
 
 def _embeddings(material: _Material, evaluated: Sequence[str]) -> dict[str, Any] | str:
@@ -243,14 +248,16 @@ def _embeddings(material: _Material, evaluated: Sequence[str]) -> dict[str, Any]
     if material.other is not None:
         models.insert(0, (material.other_name, material.other))
     vectors: list[list[np.ndarray]] = [[] for _ in range(1 + len(models))]
-    for number in np.unique(owner[rows]):
-        video_id = evaluated[number]
-        place = rows[owner[rows] == number] - np.flatnonzero(owner == number)[0]
-        vectors[0].append(material.features(video_id, material.model).cpu().numpy()[place])
-        for into, (_, model) in zip(vectors[1:], models, strict=True):
-            window = model.settings.detect.window
-            embedding = views.snippet_embedding(model.snippet, material.features(video_id, model), window)
-            into.append(embedding[place])
+    numbers = np.unique(owner[rows])
+    with progress("embedding", len(numbers), "videos") as task:
+        for number in task.each(numbers):
+            video_id = evaluated[number]
+            place = rows[owner[rows] == number] - np.flatnonzero(owner == number)[0]
+            vectors[0].append(material.features(video_id, material.model).cpu().numpy()[place])
+            for into, (_, model) in zip(vectors[1:], models, strict=True):
+                window = model.settings.detect.window
+                embedding = views.snippet_embedding(model.snippet, material.features(video_id, model), window)
+                into.append(embedding[place])
     names = ["input features", *(name for name, _ in models)]
     panels = [(name, views.tsne(np.concatenate(own))) for name, own in zip(names, vectors, strict=True)]
     figure = drawing.draw_embeddings(panels, joined[rows], material.classes, material.colors)

@@ -242,7 +242,9 @@ def test_training_writes_down_what_is_reliable(made: Path) -> None:
 
 def test_figures_of_a_run(made: Path, tmp_path: Path) -> None:
     """Without another word: the run knows where its inputs lie."""
-    assert "20 files" in hrpro("figures", made / "run", "--out", tmp_path, "--device", "cpu")
+    printed = hrpro("figures", made / "run", "--out", tmp_path, "--device", "cpu")
+    assert "drawing: 8 of 8 figures" in printed
+    assert "20 files" in printed
     stems = [f"fig4-timeline-{name}" for name in ("v6", "v7", "v8")]
     stems += [f"fig5-scores-{name}" for name in ("v6", "v7", "v8")]
     stems += ["figB-tsne", *(f"figC-reliability-{name}" for name in ("v0", "v2", "v4"))]

@@ -180,6 +180,22 @@ def test_what_kills_the_process_costs_one_video(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_how_far_drawing_is(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "a.mp4", moving_square(400, 192, 144), codec="libx264")
+    found = [Detection("run", 1.0, k, k + 0.5) for k in range(12)]  # clips of two passes
+    counts: list[tuple[int, int]] = []
+    render(source, job(tmp_path, *found, clips=True), lambda *count: counts.append(count))
+    assert counts[0] == (1, 1200)
+    assert [done for done, _ in counts] == list(range(1, len(counts) + 1))
+    assert 800 < len(counts) <= 1200  # a pass ends with its last clip
+    told: list[tuple[int, int]] = []
+    renderer = Renderer()
+    renderer.render(source, job(tmp_path, *found, clips=True), lambda *count: told.append(count))
+    renderer.close()
+    assert told == sorted(told)
+    assert {total for _, total in told} == {1200}
+
+
 def hrpro(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     return result.exit_code, result.output

@@ -1,5 +1,6 @@
 """Each detection of a video as a clip of its own."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -25,6 +26,11 @@ def clip_name(rank: int, detection: Detection) -> str:
         label = "action"
     label = label.encode("utf-8", "replace")[:_MOST_LABEL_BYTES].decode("utf-8", "ignore")
     return f"{rank:02d}_{label}_{detection.start:.2f}-{detection.end:.2f}.mp4"
+
+
+def num_passes(detections: Sequence[Detection]) -> int:
+    """How often a video is read for so many clips."""
+    return math.ceil(len(detections) / _AT_ONCE)
 
 
 def write_clips(

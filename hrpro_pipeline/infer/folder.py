@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from hrpro_pipeline.data.annotations import read_ambiguous, read_ids
@@ -83,16 +84,19 @@ def detect_folder(
         def on_frames(video_id: str, count: int, total: int) -> None:
             task.video(video_id, count, total, "frames")
 
+        def on_drawn(video_id: str, count: int, total: int) -> None:
+            task.video(video_id, count, total, "frames drawn")
+
         items = _features(detector, stored, raw, weights, decoder, device, on_frames)
         for video_id, features in items:
             task.end_video(video_id)
-            task.advance(note=video_id)
             try:
                 if isinstance(features, HrproError):
                     raise features
                 found, curves = detector.detect_with_curves(features, segments.get(video_id, ()))
             except (HrproError, RuntimeError) as error:  # RuntimeError: out of GPU memory, say
                 failed[video_id] = " ".join(str(error).split())[:300]
+                task.advance(note=video_id)
                 continue
             header = features.header
             source = str(header.source.get("name", f"{video_id}.h5"))
@@ -113,9 +117,11 @@ def detect_folder(
                     decoder=decoder,
                 )
                 try:
-                    renderer.render(raw[video_id], job)
+                    renderer.render(raw[video_id], job, partial(on_drawn, video_id))
                 except (HrproError, OSError) as error:
                     failed[video_id] = f"detected, but not drawn: {error}"
+                task.end_video(video_id)
+            task.advance(note=video_id)
     if style == "activitynet":
         write_activitynet(out if out.suffix == ".json" else out / ACTIVITYNET_NAME, together)
     return done, failed

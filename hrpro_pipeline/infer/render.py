@@ -17,13 +17,15 @@ from hrpro_pipeline.data.storage import Location, local_copy
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.decoders import decode
 from hrpro_pipeline.extract.video import one_line, probe
-from hrpro_pipeline.infer.clips import write_clips
+from hrpro_pipeline.infer.clips import num_passes, write_clips
 from hrpro_pipeline.infer.encoder import Shown, shown_frames
 from hrpro_pipeline.infer.overlay import write_overlay
 
 # A process that finishes no frame for so long hangs.
 SILENCE_SECONDS = 180.0
-_SIGN_OF_LIFE_SECONDS = 5.0
+_NEWS_SECONDS = 0.5
+
+OnFrame = Callable[[int, int], None]  # frames done, and about how many there are
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,25 @@ class RenderJob:
     decoder: str = "auto"
 
 
-def render(path: Path, job: RenderJob, progress: Callable[[], None] | None = None) -> None:
+def render(path: Path, job: RenderJob, on_frame: OnFrame = lambda *_: None) -> None:
     """Make a video's overlay and clips in this process.
 
     Args:
-        progress: called after each frame.
+        on_frame: called after each frame with how many are done, and about how many there are to do.
 
     Raises:
         HrproError: the video cannot be decoded, or its pictures cannot be encoded.
     """
     info = probe(path)
+    passes = int(job.overlay is not None) + (num_passes(job.cut) if job.clips is not None else 0)
+    total, done = round(passes * info.duration_seconds * info.fps), 0
 
     def read() -> Iterator[Shown]:
+        nonlocal done
         for shown in shown_frames(decode(path, job.decoder)):
             yield shown
-            if progress is not None:
-                progress()
+            done += 1
+            on_frame(min(done, total), total)
 
     try:
         if job.overlay is not None:
@@ -79,7 +84,7 @@ class Renderer:
         self._silence_seconds = silence_seconds
         self._child: Child | None = None
 
-    def render(self, video: Location, job: RenderJob) -> None:
+    def render(self, video: Location, job: RenderJob, on_frame: OnFrame = lambda *_: None) -> None:
         """As the function `render`; where a decoder crashes or hangs, PyAV gets a try.
 
         Raises:
@@ -87,10 +92,10 @@ class Renderer:
         """
         with local_copy(video) as path:
             try:
-                self._attempt(path, job, job.decoder)
+                self._attempt(path, job, job.decoder, on_frame)
             except ChildError:
                 try:
-                    self._attempt(path, job, "pyav")
+                    self._attempt(path, job, "pyav", on_frame)
                 except ChildError as error:
                     raise HrproError(f"{path.name}: drawing {error}; re-encode or remove it") from None
 
@@ -100,7 +105,7 @@ class Renderer:
             self._child.close()
             self._child = None
 
-    def _attempt(self, path: Path, job: RenderJob, decoder: str) -> None:
+    def _attempt(self, path: Path, job: RenderJob, decoder: str, on_frame: OnFrame) -> None:
         content = asdict(job) | {"path": path.absolute(), "decoder": decoder}
         finished = False
         try:
@@ -108,6 +113,8 @@ class Renderer:
             self._child.ask({name: str(value) if isinstance(value, Path) else value for name, value in content.items()})
             while not finished:
                 header, _ = self._child.answer()
+                if header["kind"] == "frames":
+                    on_frame(header["done"], header["total"])
                 finished = header["kind"] in ("done", "failed")
         finally:
             if not finished:
@@ -122,7 +129,7 @@ def main() -> None:
     while (message := channel.receive()) is not None:
         path, job = _read(message[0])
         try:
-            render(path, job, _SignsOfLife(channel))
+            render(path, job, _News(channel))
             channel.send({"kind": "done"})
         except BrokenPipeError:
             return
@@ -140,16 +147,16 @@ def _read(content: dict[str, Any]) -> tuple[Path, RenderJob]:
     return content.pop("path"), RenderJob(**content)
 
 
-class _SignsOfLife:
-    """Says every few seconds that work goes on."""
+class _News:
+    """Says now and then how far it is: a sign of life, too."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel, self._last = channel, time.monotonic()
 
-    def __call__(self) -> None:
-        if time.monotonic() - self._last > _SIGN_OF_LIFE_SECONDS:
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._last > _NEWS_SECONDS:
             self._last = time.monotonic()
-            self._channel.send({"kind": "busy"})
+            self._channel.send({"kind": "frames", "done": done, "total": total})
 
 
 if __name__ == "__main__":
