@@ -26,6 +26,7 @@ from hrpro_pipeline.extract.frames import FrameChunk, frame_chunks, resize_frame
 from hrpro_pipeline.extract.i3d import random_i3d
 from hrpro_pipeline.extract.job import extract_folder
 from hrpro_pipeline.extract.preprocess import Windows, crop_views, gray, resize_on_device
+from hrpro_pipeline.extract.rows import Rows
 from hrpro_pipeline.extract.video import probe, resample
 
 CPU = torch.device("cpu")
@@ -221,6 +222,32 @@ def test_memory_is_bounded(tmp_path: Path, backbones: dict[str, Backbone], monke
     # The chunk in hand, two that wait, and one that waits to wait.
     assert max(ahead) <= 64 * 5
     assert max(ahead) > 64, "stages overlap"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 9])
+def test_rows_beyond_a_block_lie_in_a_file(count: int, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hrpro_pipeline.extract.rows._BLOCK", 4)
+    expected = np.random.default_rng(0).random((count, 6)).astype(dtype)
+    rows = Rows()
+    for row in expected:
+        rows.append(row)
+    array = rows.array()
+    del rows
+    assert array.dtype == dtype
+    np.testing.assert_array_equal(array, expected)
+    assert isinstance(array.base, np.ndarray) == (count >= 4), "a view of what is mapped"
+
+
+def test_rows_in_a_file_are_the_same_features(
+    tmp_path: Path, backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.mp4", moving_square(100))
+    expected = extract(path, backbones, SMALL).streams
+    monkeypatch.setattr("hrpro_pipeline.extract.rows._BLOCK", 4)
+    found = extract(path, backbones, SMALL).streams
+    for stream in ("rgb", "flow"):
+        np.testing.assert_array_equal(found[stream], expected[stream])
 
 
 def test_one_frame_one_stream_and_storage(tmp_path: Path, backbones: dict[str, Backbone]) -> None:

@@ -193,6 +193,30 @@ def test_disk_full_and_read_only(tmp_path: Path, mounted: list[str]) -> None:
     assert f"error: {out}: cannot be written to (Read-only file system)" in locked.stderr
 
 
+FEW_ROWS_IN_MEMORY = (
+    "from hrpro_pipeline.extract import rows; rows._BLOCK = 4; from hrpro_pipeline.cli import main; main()"
+)
+
+
+def test_no_room_for_temporary_files(tmp_path: Path, mounted: list[str]) -> None:
+    videos, out, temporary = tmp_path / "videos", tmp_path / "features", tmp_path / "temporary"
+    videos.mkdir()
+    temporary.mkdir()
+    for name, count in (("a short", 20), ("long", 200), ("short", 20)):
+        write_video(videos / f"{name}.mp4", moving_square(count))
+    words = command("extract", videos, "--out", out, *RGB, "--set", "extract.stride=4")
+    words[1:3] = ["-c", FEW_ROWS_IN_MEMORY]
+    run = subprocess.run(
+        [*mounted, f'mount -t tmpfs -o size=64k tmpfs {temporary} && TMPDIR={temporary} exec "$0" "$@"', *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 1, run.stderr
+    assert "2 extracted, 0 there already, 1 failed" in run.stdout
+    (failure,) = read_failures(out)
+    reason = f"{temporary}: No space left on device; make room there, or set TMPDIR to another folder"
+    assert (failure.video_id, failure.reason) == ("long", reason)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_videos_that_vanish_while_running(tmp_path: Path, workers: int) -> None:
     videos, out = tmp_path / "videos", tmp_path / "features"

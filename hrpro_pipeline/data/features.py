@@ -140,9 +140,7 @@ def write_features(
     """
     if problems := _array_problems(streams):
         raise ProblemsError(f"features of {video_id}", problems)
-    # In memory first: HDF5 crashes the process where a disk is full when it closes a file.
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
+    with replacing(path) as temporary, _outlasting(temporary) as stream, h5py.File(stream, "w") as file:
         for name in STREAMS:
             if name in streams:
                 file.create_dataset(name, data=streams[name])
@@ -155,8 +153,40 @@ def write_features(
         file.attrs["frames"] = num_frames
         for name, value in (("source", source), ("settings", settings), ("weights", weights), ("record", record)):
             file.attrs[name] = json.dumps(value or {}, sort_keys=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+
+
+@contextmanager
+def _outlasting(path: Path) -> Iterator["_Outlasting"]:
+    """A file to write whose first error is raised when the block ends.
+
+    HDF5 crashes the process where a write fails while it closes a file: on a full disk, say.
+    """
+    with _Outlasting(path, "r+") as stream:
+        try:
+            yield stream
+        finally:
+            if stream.error is not None:
+                raise stream.error
+
+
+class _Outlasting(io.FileIO):
+    error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content).cast("B")
+        try:
+            while view and self.error is None:
+                view = view[super().write(view) :]
+        except OSError as error:
+            self.error = error
+        return memoryview(content).nbytes
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
 
 
 def read_header(path: Location) -> FeatureHeader:

@@ -34,6 +34,7 @@ from hrpro_pipeline.extract.decoders import DECODERS
 from hrpro_pipeline.extract.flow import flow_levels, resolve_backend, tvl1
 from hrpro_pipeline.extract.frames import FrameChunk
 from hrpro_pipeline.extract.preprocess import Windows, clip, crop_views, gray
+from hrpro_pipeline.extract.rows import Rows
 from hrpro_pipeline.models.device import resolve_device, send
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class _Video:
     failed: bool = False
     # Networks.
     record: DecodeRecord | None = None
-    rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    rows: dict[str, Rows] = field(default_factory=dict)
     ticks: int = 0
     in_batch: int = 0
     reported: bool = False
@@ -331,11 +332,17 @@ def _of_batch(
         return
     for index, (video, _) in enumerate(batch):
         video.in_batch -= 1
-        for stream, found in rows.items():
-            # A copy: the row would keep its batch alive.
-            video.rows.setdefault(stream, []).append(found[index].astype(extractor.settings.dtype))
+        if video.reported:
+            continue
+        try:
+            for stream, found in rows.items():
+                # A copy: the row would keep its batch alive.
+                video.rows.setdefault(stream, Rows()).append(found[index].astype(extractor.settings.dtype))
+        except HrproError as error:  # no room for more
+            video.failed = video.reported = True
+            yield video.video_id, error
     for video in videos:
-        if video.record is not None and video.in_batch == 0:
+        if video.record is not None and video.in_batch == 0 and not video.reported:
             yield video.video_id, _finished(video, extractor)
 
 
@@ -372,7 +379,10 @@ def _finished(video: _Video, extractor: Extractor) -> VideoFeatures | HrproError
     video.reported = True
     if video.ticks != record.ticks:
         return HrproError(f"{video.video_id}: its decoders disagree on its frames; re-encode it")
-    streams = {str(stream): np.stack(video.rows.pop(stream)) for stream in settings.streams}
+    try:
+        streams = {str(stream): video.rows.pop(stream).array() for stream in settings.streams}
+    except HrproError as error:
+        return error
     header = FeatureHeader(
         video_id=video.video_id,
         num_snippets=len(next(iter(streams.values()))),

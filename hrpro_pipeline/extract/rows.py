@@ -1,0 +1,49 @@
+"""Feature rows of a video under way: beyond a few minutes they lie in a temporary file."""
+
+import tempfile
+from typing import IO
+
+import numpy as np
+
+from hrpro_pipeline.errors import HrproError
+
+# Rows in memory: 4 MB of 1024 float32 numbers each, 11 minutes of video.
+_BLOCK = 1024
+
+
+class Rows:
+    """Rows [D] of one type, given one by one. The file has no name, and goes when nothing needs it any more."""
+
+    def __init__(self) -> None:
+        self._block: list[np.ndarray] = []
+        self._file: IO[bytes] | None = None
+        self._width, self._dtype = 0, np.dtype(np.float32)
+
+    def append(self, row: np.ndarray) -> None:
+        """Keep a row. Raises HrproError if the temporary folder has no room."""
+        self._width, self._dtype = len(row), row.dtype
+        self._block.append(row)
+        if len(self._block) == _BLOCK:
+            self._spill()
+
+    def array(self) -> np.ndarray:
+        """All rows, [T, D], mapped from the file where there is one.
+
+        Raises HrproError as `append`, ValueError if there are none.
+        """
+        if self._file is None:
+            return np.stack(self._block)
+        if self._block:
+            self._spill()
+        return np.asarray(np.memmap(self._file, self._dtype, "r+")).reshape(-1, self._width)
+
+    def _spill(self) -> None:
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="hrpro-")  # noqa: SIM115  the array reads from it
+            self._file.write(np.stack(self._block).data)
+            self._file.flush()
+        except OSError as error:
+            folder = tempfile.gettempdir()
+            raise HrproError(f"{folder}: {error.strerror}; make room there, or set TMPDIR to another folder") from None
+        self._block.clear()
