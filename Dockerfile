@@ -29,7 +29,7 @@ COPY pyproject.toml constraints.txt ./
 RUN mkdir hrpro_pipeline && touch hrpro_pipeline/__init__.py README.md LICENSE \
     && if [ -n "$TORCH_INDEX" ]; then \
         pip install --constraint constraints.txt --index-url "$TORCH_INDEX" torch torchvision torchcodec; fi \
-    && pip install --constraint constraints.txt --editable '.[gpu,ray,s3]'
+    && pip install --constraint constraints.txt --editable '.[figures,gpu,ray,s3]'
 
 # Any user may run it (`--user`): what is written at run time goes to /cache, and USER is for a uid without a name.
 ENV HOME=/cache USER=hrpro PYTHONUNBUFFERED=1 \

@@ -148,7 +148,7 @@ def test_installs_what_pyproject_offers() -> None:
     assert extras is not None
     chosen = {name: PYPROJECT["project"]["optional-dependencies"][name] for name in extras[1].split(",")}
     assert any(requirement.startswith("torchcodec") for requirement in chosen["gpu"])
-    assert {"ray", "s3"} <= set(chosen)
+    assert {"figures", "ray", "s3"} <= set(chosen)
 
 
 def test_labels() -> None:
