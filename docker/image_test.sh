@@ -149,7 +149,7 @@ volumes="$(of data /data)$(of cache /cache)"
 timed "hrpro demo" hrpro demo --out /data/demo
 [ -s "$work/volumes/data/demo/report.html" ] || fail "the demo left no report"
 tail -n 12 "$log" >&2
-timed "hrpro figures" hrpro figures /data/demo/both --out /data/figures
+timed "hrpro figures" hrpro figures /data/demo/both/run --out /data/figures
 [ -s "$work/volumes/data/figures/figB-tsne.svg" ] || fail "no figures"
 
 video=${VIDEO:-$(find "$work/volumes/data/demo/videos" -type f | sort | head -1)}

@@ -21,6 +21,7 @@ from hrpro_pipeline.data.annotations import (
 )
 from hrpro_pipeline.data.dataset import TrainingSet, draw_validation, hold_out, load_training_set
 from hrpro_pipeline.data.detections import Detection, read_detections
+from hrpro_pipeline.data.failures import read_failures
 from hrpro_pipeline.data.features import StoredFeatures, check_uniform, list_features, read_header
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.data.point_labels import Distribution, draw_points, points_csv
@@ -381,11 +382,13 @@ def report_detections(
     chosen = load_settings(preset).evaluate
     has_segments = any(video.segments for key, video in evaluated.items() if key not in chosen.exclude)
     found = {video_id: video.detections for video_id, video in read.items()}
+    beside = Path(detections) if Path(detections).is_dir() else Path(detections).parent
     write_report(
         Path(out),
         read,
         truth=truth,
         points=read_points(Path(points)) if points is not None else (),
+        failures=[failure for failure in read_failures(beside) if failure.video_id not in read],
         evaluation=evaluate(found, evaluated, chosen.tiou, chosen.exclude) if has_segments else None,
         diagnosis=diagnose(found, evaluated, chosen.exclude) if has_segments else None,
         videos=files,

@@ -22,6 +22,7 @@ FolderOut = click.Path(file_okay=False, path_type=Path)
 FileOut = click.Path(dir_okay=False, path_type=Path)
 Existing = click.Path(exists=True, path_type=Path)
 ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
+FolderIn = click.Path(file_okay=False, path_type=Path)
 ExistingFolder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -128,6 +129,9 @@ _decoder = click.option(
     show_default=True,
     help="Decoder to try first; a file that it refuses goes to the next one.",
 )
+_keep_partial = click.option(
+    "--keep-partial", is_flag=True, help="Keep what can be decoded of a damaged video, marked as partial."
+)
 _device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 
 
@@ -150,7 +154,7 @@ _device = click.option("--device", default="auto", show_default=True, help="auto
 )
 @click.option("--ray-address", metavar="ADDRESS", help="A running Ray cluster.  [default: one on this machine]")
 @click.option("--overwrite", is_flag=True, help="Extract again what is there already.")
-@click.option("--keep-partial", is_flag=True, help="Keep what can be decoded of a damaged video, marked as partial.")
+@_keep_partial
 @click.option(
     "--on-error",
     type=click.Choice(["skip", "fail"]),
@@ -189,7 +193,7 @@ def extract(
 
 
 @main.command()
-@click.argument("features", type=ExistingFolder)
+@click.argument("features", type=FolderIn)
 @click.option("--points", required=True, type=ExistingFile, help="CSV: video_id, class and time (s) or point (frame).")
 @click.option("--annotations", type=ExistingFile, help="ActivityNet-style JSON: classes, frame rates, segments.")
 @click.option("--out", required=True, type=FolderOut, help="Folder for the run.")
@@ -289,7 +293,7 @@ def points(annotations: Path, distribution: Any, subset: str | None, seed: int, 
 
 
 @main.command()
-@click.argument("features", type=ExistingFolder)
+@click.argument("features", type=FolderIn)
 @click.option("--points", required=True, type=ExistingFile, help="CSV: video_id, class and time (s) or point (frame).")
 @click.option("--annotations", required=True, type=ExistingFile, help="ActivityNet-style JSON with segments.")
 @click.option("--evaluate-on", default="Test", show_default=True, metavar="SUBSET", help="Subset to evaluate on.")
@@ -324,6 +328,7 @@ def ablate(features: Path, points: Path, annotations: Path, out: Path, **options
 @click.option("--top", type=click.IntRange(min=1), help="Keep the best N detections of a video.")
 @click.option("--format", "style", type=click.Choice(["hrpro", "activitynet"]), default="hrpro", show_default=True)
 @click.option("--weights", default="auto", show_default=True, help="For raw videos: auto (as trained), or a folder.")
+@_keep_partial
 @click.option("--overlay", is_flag=True, help="Of raw videos: draw labels and a timeline into OUT/overlay/<id>.mp4.")
 @click.option("--clips", is_flag=True, help="Of raw videos: cut the best --top detections (10) into OUT/clips/<id>/.")
 @_decoder
@@ -341,7 +346,7 @@ def detect(model: Path, paths: tuple[Path, ...], out: Path, on_error: str, **opt
     from hrpro_pipeline.infer.folder import detect_folder
 
     done, failed = detect_folder(model, paths, out, **options)
-    click.echo(f"{len(done)} videos detected, {len(failed)} failed: {out}")
+    click.echo(f"{len(done)} {'video' if len(done) == 1 else 'videos'} detected, {len(failed)} failed: {out}")
     for video_id, reason in failed.items():
         fields = progress.about("video", video_id=video_id, status="failed", reason=reason)
         log.warning("failed: %s: %s", video_id, reason, extra=fields)
@@ -420,9 +425,7 @@ def report(detections: Path, out: Path, **options: Any) -> None:
 @main.command()
 @click.argument("run", type=Existing)
 @click.option("--out", required=True, type=FolderOut, help="Folder for the figures, each as PNG and SVG.")
-@click.option(
-    "--features", type=ExistingFolder, help="FEATURES folder.  [default: the one that the run was trained on]"
-)
+@click.option("--features", type=FolderIn, help="FEATURES folder.  [default: the one that the run was trained on]")
 @click.option("--annotations", type=ExistingFile, help="Ground truth.  [default: what the run was given]")
 @click.option("--points", type=ExistingFile, help="Labelled points.  [default: what the run was given]")
 @click.option("--videos", type=ExistingFile, help="Videos to show, one id a line.  [default: 3 with the most actions]")

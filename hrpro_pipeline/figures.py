@@ -103,12 +103,13 @@ def write_figures(
     Raises:
         HrproError: no model, no features, or features that do not fit the models.
     """
+    where = resolve_device(device)
+    model = load_model(run).to(where)
     known, subset = _inputs(run)
     features = features or known.get("features")
     if features is None:
         raise HrproError(f"{run}: does not say where its features are; give them with --features")
     annotations, points = annotations or known.get("annotations"), points or known.get("points")
-    where = resolve_device(device)
     name, other_name = _names(run, against) if against is not None else (run.resolve().name, "")
     material = _Material(
         run=run if run.is_dir() else run.parent,
@@ -116,7 +117,7 @@ def write_figures(
         truth=read_annotations(annotations) if annotations is not None else {},
         points=read_points(points) if points is not None else (),
         name=name,
-        model=load_model(run).to(where),
+        model=model,
         other_name=other_name,
         other=load_model(against).to(where) if against is not None else None,
         device=where,
@@ -195,7 +196,8 @@ def _timeline(material: _Material, video_id: str) -> dict[str, Any]:
     found = []
     for name, model, stage_1_alone in compared:
         candidates, rows = views.localised(model, material.features(video_id, model), stage_1_alone)
-        found.append((name, model.clock, candidates.fused, rows[: len(segments) or views.SHOWN_WITHOUT_TRUTH]))
+        rows = rows[: len(segments)] if len(segments) else views.without_truth(rows)
+        found.append((name, model.clock, candidates.fused, rows))
     shown = [int(label) for label in dict.fromkeys(segments[:, 2])]
     shown += sorted({int(label) for *_, rows in found for label in rows[:, 2]} - set(shown))
     methods = [

@@ -24,7 +24,9 @@ def describe(path: Path, snippets: bool = False) -> Iterator[str]:
     elif path.suffix == ".pt" or (path / FILE_NAME).exists():
         yield from _model(path)
     else:
-        raise HrproError(f"{path}: neither features (*.h5) nor a model ({FILE_NAME})")
+        found = path.is_dir() and any(path.glob("*.json"))
+        hint = "; detections are for `hrpro report` and `hrpro evaluate`" if found else ""
+        raise HrproError(f"{path}: neither features (*.h5) nor a model ({FILE_NAME}){hint}")
 
 
 def _feature_file(header: FeatureHeader) -> Iterator[str]:

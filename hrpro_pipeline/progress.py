@@ -128,7 +128,12 @@ class Task:
     @property
     def count_text(self) -> str:
         """Such as 12 of 80 videos."""
-        return f"{self.done:.0f} of {self.total:.0f} {self.unit}" if self.total else f"{self.done:.0f} {self.unit}"
+        return f"{self.done:.0f} of {self.total_text}" if self.total else f"{self.done:.0f} {self.unit}"
+
+    @property
+    def total_text(self) -> str:
+        """Such as 80 videos, or 1 video."""
+        return f"{self.total:.0f} {self.unit.removesuffix('s') if self.total == 1 else self.unit}"
 
     @property
     def name(self) -> str:
@@ -250,7 +255,7 @@ class _Lines:
             self._event(task, "begun")
         elif not task.minor:
             before = f", {task.done:.0f} of them done before" if task.done else ""
-            log.info("%s: %.0f %s%s", task.name, task.total, task.unit, before)
+            log.info("%s: %s%s", task.name, task.total_text, before)
 
     def news(self, task: Task) -> None:
         waited = time.monotonic() - task.said_at

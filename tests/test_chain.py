@@ -16,6 +16,8 @@ from processes import command, wait_for
 
 from hrpro_pipeline import Detector, evaluate_detections, extract_features, train_detector
 from hrpro_pipeline.cli import main
+from hrpro_pipeline.data.detections import read_detections
+from hrpro_pipeline.data.failures import read_failures
 from hrpro_pipeline.errors import HrproError
 
 SMALL = ("--set", "extract.resize=32", "--set", "extract.crop=32")
@@ -71,6 +73,28 @@ def test_detections_appear_while_other_videos_run(chain: Path, tmp_path: Path) -
     assert "2 videos detected, 1 failed" in text
     assert "b.mp4: not a video that can be read" in errors
     assert (out / "c.json").exists()
+    (failure,) = read_failures(out)
+    assert (failure.video_id, failure.source) == ("b", str(videos / "b.mp4"))
+    assert failure.reason.startswith("b.mp4: not a video that can be read")
+    write_video(videos / "b.mp4", moving_square(20))
+    assert hrpro("detect", chain / "run", videos / "b.mp4", "--out", out, "--device", "cpu").exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a.json", "b.json", "c.json"], "it has not failed any more"
+
+
+def test_detecting_in_a_damaged_video(chain: Path, tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mkv", moving_square(100))
+    damaged, out = tmp_path / "damaged.mkv", tmp_path / "out"
+    damaged.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    words = ("detect", chain / "run", damaged, "--out", out, "--device", "cpu")
+    assert "keep what there is by --keep-partial" in hrpro(*words).stderr
+    assert hrpro(*words, "--keep-partial").exit_code == 0
+    found = read_detections(out)["damaged"]
+    assert found.classes == ("crawl", "dash")
+    assert found.partial_reason is not None
+    assert found.duration_seconds is not None
+    assert 0 < found.duration_seconds < 4
+    assert not read_failures(out)
+    assert found.model.endswith(" (random feature weights, NOT Kinetics)")
 
 
 def test_python_interface(chain: Path, tmp_path: Path) -> None:

@@ -429,11 +429,13 @@ class TestDetections:
 
     def test_curves_round_trip(self, tmp_path: Path) -> None:
         curves = Curves(0.32, 0.64, ("run", "sit"), ((0.1, 0.2, 0.3), (0.0, 0.5, 1.0)), (0.9, 0.8, 0.7))
-        video = VideoDetections("a", (Detection("run", 0.9, 1.0, 2.0),), 9.0, "a.mp4", "m", curves)
+        video = VideoDetections(
+            "a", (Detection("run", 0.9, 1.0, 2.0),), 9.0, "a.mp4", "m", curves, ("run", "sit", "walk"), "cut short"
+        )
         path = write_detections(tmp_path, video)
         assert read_detections(path) == {"a": video}
         assert json.loads(path.read_text())["curves"]["classes"] == ["run", "sit"]
-        assert len(path.read_text().splitlines()) == 18, "the curves are one line"
+        assert len(path.read_text().splitlines()) == 20, "classes and curves are a line each"
 
     @pytest.mark.parametrize(
         "wrong",

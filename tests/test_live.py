@@ -244,7 +244,7 @@ class TestTasks:
         progress.set_up_logging("text")
         with progress.progress("outer", 1, "runs"), progress.progress("inner", 1, "steps") as inner:
             inner.advance()
-        assert capsys.readouterr().err.splitlines() == ["outer: 1 runs", "outer: 0 of 1 runs in 0:00:00"]
+        assert capsys.readouterr().err.splitlines() == ["outer: 1 run", "outer: 0 of 1 run in 0:00:00"]
 
 
 def read_events(run: Path) -> EventAccumulator:

@@ -89,6 +89,7 @@ def test_videos_given_to_train(here: Path) -> None:
 
 
 def test_no_features(here: Path) -> None:
+    says(train(features="nowhere"), "no such folder; expected features made by `hrpro extract`", "nowhere: ")
     says(train(features="empty"), "no feature files (*.h5); make them with `hrpro extract`", "empty: ")
     says(train(features="run"), "it holds a trained model; give the folder of the features", "run: ")
     (here / "archive" / "features" / "test").mkdir(parents=True)
@@ -128,6 +129,11 @@ def test_classes_that_are_not_annotated(here: Path) -> None:
     says(train("--annotations", "gt.json", points="p.csv"), "unknown class", "p.csv: line 2", "did you mean 'jump'?")
 
 
+def test_ids_with_suffix(here: Path) -> None:
+    (here / "p.csv").write_text("video_id,class,time\nv00.mp4,jump,2\n")
+    says(train(points="p.csv"), "leave the suffix out", "v00.mp4: no features", "'v00'")
+
+
 def test_points_of_videos_without_features(here: Path) -> None:
     (here / "p.csv").write_text(POINTS.replace("v00", "v_00"))
     says(train(points="p.csv"), "extract it, or leave it out with --videos", "v_00: no features", "did you mean 'v00'?")
@@ -148,6 +154,15 @@ def test_points_of_videos_without_features(here: Path) -> None:
             ["expected a number of at least 0, such as 3.5", "line 2: time is '3,5'"],
         ),
         ("video_id,class,time\n", ["no points; expected a line for each action", "p.csv: "]),
+        ("video_id,class,time\nv00,jump,\n", ["expected a number of at least 0, such as 3.5", "line 2: time is ''"]),
+        (
+            "video_id,class,point\nv00,jump,2.5\n",
+            ["but frames are counted; give seconds in a column 'time'", "line 2: point is 2.5"],
+        ),
+        (
+            "video_id,class,time\nv00,long jump,2\nv01,Long_Jump,2\nv01,long jump,9\n",
+            ["spell a class one way", "line 3: class 'Long_Jump', but line 2 has 'long jump'"],
+        ),
     ],
 )
 def test_points_files(here: Path, text: str, parts: list[str]) -> None:
@@ -204,12 +219,26 @@ def test_a_folder_that_is_no_model(here: Path) -> None:
     out = ("--out", "new", "--device", "cpu")
     says(
         hrpro("detect", "features", "run", *out),
-        "the model comes first, hrpro detect MODEL PATH...",
+        "a run of `hrpro train` comes first, as in hrpro detect RUN PATH...",
+        "features: no model",
+    )
+    says(
+        hrpro("detect", "videos", "run", *out),
+        "a run of `hrpro train` comes first, as in hrpro detect RUN PATH...",
+        "videos: no model.pt in this folder; it holds videos",
+    )
+    says(
+        hrpro("figures", "features", "--out", "new"),
+        "a run of `hrpro train` comes first, as in hrpro detect RUN PATH...",
         "features: no model",
     )
     says(hrpro("detect", "empty", "features", *out), "no model.pt in this folder", "empty: ", "hrpro train")
     (here / "killed" / "checkpoints").mkdir(parents=True)
     says(hrpro("detect", "killed", "features", *out), "its training is not done: go on with", "--resume")
+
+
+def test_info_on_detections(here: Path) -> None:
+    says(hrpro("info", "detections"), "detections are for `hrpro report` and `hrpro evaluate`", "detections: neither")
 
 
 def test_a_file_that_is_no_model(here: Path) -> None:

@@ -1,6 +1,7 @@
 """`hrpro detect --overlay` and `--clips`: what is drawn and cut is decoded again and looked at."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -110,8 +111,11 @@ def test_rotation_rate_and_sound_are_those_of_the_video(tmp_path: Path) -> None:
     late = write_made(tmp_path, "late.mp4")
     render(late, job(tmp_path / "late", found))
     assert probe(tmp_path / "late" / "overlay.mp4").num_packets == 30
-    for name, codec in (("sound.mp4", "aac"), ("sound.webm", "opus"), ("sound.mpg", None)):
-        source = write_made(tmp_path, name)
+    for name, codec in (("sound.mp4", "aac"), ("sound.webm", "opus"), ("mp3.avi", "mp3float"), ("sound.mpg", None)):
+        if name == "mp3.avi":
+            source = write_video(tmp_path / name, moving_square(25), codec="mpeg4", audio="libmp3lame")
+        else:
+            source = write_made(tmp_path, name)
         render(source, job(tmp_path / name.replace(".", "_"), found, clips=True))
         for file, seconds in (("overlay.mp4", 1.0), ("clips/01_run_0.20-0.60.mp4", 0.4)):
             with av.open(str(tmp_path / name.replace(".", "_") / file)) as container:
@@ -133,14 +137,18 @@ def test_clips_are_cut_exactly(tmp_path: Path) -> None:
     (folder / "07_old_1.00-2.00.mp4").touch()  # a clip of before
     (folder / "mine.mp4").touch()
     render(source, job(tmp_path, *found, overlay=False, clips=True))
-    assert {path.name for path in folder.iterdir()} == {"mine.mp4"} | {
-        clip_name(rank, item) for rank, item in enumerate(found, 1) if item.start < 2
-    }
     duration = probe(source).duration_seconds
+    names = {
+        rank: clip_name(rank, Detection("run", 1.0, max(0.0, item.start), min(duration, item.end)))
+        for rank, item in enumerate(found, 1)
+        if item.start < 2
+    }
+    assert {path.name for path in folder.iterdir()} == {"mine.mp4", *names.values()}
+    assert {names[3], names[4]} == {"03_run_1.90-2.00.mp4", "04_run_0.00-0.10.mp4"}
     _, plain = frames_of(source)
     for rank, item in enumerate(found, start=1):
         if item.start < 2:
-            clip = folder / clip_name(rank, item)
+            clip = folder / names[rank]
             start, end = max(0.0, item.start), min(duration, item.end)
             assert probe(clip).duration_seconds == pytest.approx(end - start, abs=1.001 / 30)
             _, cut = frames_of(clip)
@@ -218,7 +226,8 @@ def test_detect_draws_and_cuts(tmp_path: Path) -> None:
     for video_id, video in read_detections(out).items():
         assert probe(out / "overlay" / f"{video_id}.mp4").num_packets == 100
         inside = [(rank, item) for rank, item in enumerate(video.detections, 1) if item.start < 4 and item.end > 0]
-        assert {path.name for path in (out / "clips" / video_id).iterdir()} == {clip_name(*pair) for pair in inside}
+        cut = [(rank, replace(item, start=max(0.0, item.start), end=min(4.0, item.end))) for rank, item in inside]
+        assert {path.name for path in (out / "clips" / video_id).iterdir()} == {clip_name(*pair) for pair in cut}
     code, printed = hrpro("detect", run, features, "--out", tmp_path / "no", "--device", "cpu", "--overlay")
     assert code == 1
     assert "features have no pictures" in printed

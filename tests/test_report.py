@@ -23,6 +23,7 @@ from plotly.offline import get_plotlyjs
 from hrpro_pipeline.api import report_detections
 from hrpro_pipeline.data.annotations import Point, Segment, VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, Detection, VideoDetections, write_detections
+from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.colors import PALETTE, class_color
 from hrpro_pipeline.infer.diagnosis import BACKGROUND, DOUBLE, LEFT_OUT, RIGHT, diagnose
@@ -171,6 +172,32 @@ def test_hostile_text_stays_text(full: Path) -> None:
     assert "<img" not in text and "\u2028" not in text.split('id="data">')[1]
     assert not re.search("[<>&\u2028\u2029]", page.text("script")[0])
     assert page.text("title") == [f"Title {HOSTILE}"] == page.text("h1")
+
+
+def test_what_failed_is_named(tmp_path: Path) -> None:
+    write_detections(tmp_path / "found", made("first", 3))
+    failures = [Failure("late", f"late.mp4: {HOSTILE}"), Failure("first", "detected, but not drawn")]
+    update_failures(tmp_path / "found", [], failures)
+    report_detections(tmp_path / "found", tmp_path / "report.html")
+    page = Page(tmp_path / "report.html")
+    assert "1 video failed" in page.text("summary")
+    assert f"late: late.mp4: {HOSTILE}" in "".join(page.text("li"))
+    assert len(page.text("li")) == 1, "the other one is on the page"
+    report_detections(tmp_path / "found" / "first.json", tmp_path / "report.html")
+    update_failures(tmp_path / "found", ["late", "first"], [])
+    report_detections(tmp_path / "found", tmp_path / "report.html")
+    assert Page(tmp_path / "report.html").text("summary")[0] == "All videos"
+
+
+def test_a_class_has_the_color_of_its_model_and_bounds_end_with_the_video(tmp_path: Path) -> None:
+    found = tuple(Detection("Jump", 0.5, start, end) for start, end in ((-0.2, 3.0), (58.0, 60.3), (61.0, 62.0)))
+    video = VideoDetections("a", found, 60.0, classes=("Dive", "Hop", "Jump"), partial_reason="cut short")
+    write_report(tmp_path / "report.html", {"a": video})
+    data = Page(tmp_path / "report.html").data()
+    assert data["classes"] == [{"label": "Jump", "color": class_color(2)}], "as in overlays and figures"
+    (shown,) = data["videos"]
+    assert [item[1:3] for item in shown["detections"]] == [[0, 3], [58, 60], [61, 62]]
+    assert shown["partial"] == "cut short"
 
 
 def test_only_the_best_are_in_the_file(tmp_path: Path) -> None:
@@ -471,6 +498,17 @@ def test_browser_shows_frames_on_hover(tmp_path: Path, films: Path, browser: Any
     tab.page.mouse.move(5, 5)
     assert not tab.page.locator("#hover").is_visible()
     tab.close()
+
+
+def test_browser_lists_detections_where_there_is_no_video(full: Path, browser: Any) -> None:
+    for width in (1280, 390):
+        tab = Tab(browser, full, width=width)
+        (listing,) = tab.boxes("#listing")
+        rows = [box for box in tab.boxes("#detections tbody tr") if box["bottom"] <= listing["bottom"]]
+        assert len(rows) >= 4
+        tab.page.locator("#detections tbody tr").nth(3).click()
+        tab.wait("state.detection >= 0")
+        tab.close()
 
 
 def test_browser_goes_on_without_a_video(tmp_path: Path, films: Path, browser: Any) -> None:

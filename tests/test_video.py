@@ -88,7 +88,7 @@ def test_a_corrupted_video_fails_in_one_line(shared: Path, decoder: str) -> None
             pass
     text = str(caught.value)
     assert text.startswith("corrupted.mp4: decoding stopped after 28 of 50 frames (2.8 s): ")
-    assert text.endswith("; re-encode or remove it")
+    assert text.endswith("; re-encode it, or keep what there is by --keep-partial")
     assert "\n" not in text
 
 

@@ -189,7 +189,7 @@ def read_points(path: Path) -> list[Point]:
             continue
         cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
         video_id, label = cells.get("video_id", ""), cells.get("class", "")
-        column = "time" if cells.get("time") else "point"
+        column = "time" if cells.get("time") or "point" not in header else "point"
         value = _number(cells.get(column) or None)
         if not is_safe_id(video_id):
             problems.append(f"line {line}: video_id is {video_id!r}; expected a plain name")
@@ -204,6 +204,8 @@ def read_points(path: Path) -> list[Point]:
             problems.append(
                 f"line {line}: {column} is {cells.get(column, '')!r}; expected a number of at least 0, such as 3.5"
             )
+        elif column == "point" and value % 1:
+            problems.append(f"line {line}: point is {value:g}, but frames are counted; give seconds in a column 'time'")
         else:
             seconds, frame = (value, None) if column == "time" else (None, value)
             points.append(Point(video_id, label, seconds, frame, line))

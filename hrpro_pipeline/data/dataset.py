@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from hrpro_pipeline.errors import HrproError, ProblemsError
 from hrpro_pipeline.progress import progress
 
 # More points past the end than these, and a quarter of all, are one mistake.
+# Classes that are named one by one.
+_MOST_LISTED = 20
 _MANY_LATE = 2
 _MIXED_UP = "; a column 'time' is in seconds, a column 'point' has frame indices at the video's own rate"
 
@@ -58,6 +61,15 @@ class TrainingSet:
     widths: dict[str, int]
     extraction: dict[str, Any]
     weights: dict[str, str]
+
+    def __str__(self) -> str:
+        """Such as: 10 points of 2 classes in 4 videos: pour 5, stir 5."""
+        labels = np.concatenate([video.labels for video in self.videos])
+        counts = np.bincount(labels, minlength=len(self.classes))
+        listed = [f"{label} {count}" for label, count in zip(self.classes, counts, strict=True)]
+        rest = [f"and {len(listed) - _MOST_LISTED} more"] if len(listed) > _MOST_LISTED else []
+        parts = ", ".join(listed[:_MOST_LISTED] + rest)
+        return f"{len(labels)} points of {len(listed)} classes in {len(self.videos)} videos: {parts}"
 
 
 def hold_out(data: TrainingSet, video_ids: Sequence[str]) -> tuple[TrainingSet, tuple[TrainingVideo, ...]]:
@@ -130,9 +142,10 @@ def load_training_set(
         if point.video_id in by_video:
             by_video[point.video_id].append(point)
     used = [point for listed in by_video.values() for point in listed]
-    classes = class_names(annotations.values()) or sorted({point.label for point in used})
+    annotated = class_names(annotations.values())
+    classes = annotated or sorted({point.label for point in used})
 
-    problems = _class_problems(used, classes)
+    problems = _class_problems(used, annotated) if annotated else _spelling_problems(used)
     headers: dict[str, FeatureHeader] = {}
     for video_id in chosen:
         if not by_video[video_id]:
@@ -140,6 +153,8 @@ def load_training_set(
         if video_id not in paths:
             near = difflib.get_close_matches(video_id, paths, n=1)
             hint = f"did you mean {near[0]!r}? Else " if near else ""
+            if (stem := Path(video_id).stem) in paths:
+                hint = f"leave the suffix out: {stem!r}. Else "
             problems.append(
                 f"{video_id}: no features ({video_id}.h5) in {features}; "
                 f"{hint}extract it, or leave it out with --videos"
@@ -227,6 +242,20 @@ def _class_problems(points: list[Point], classes: list[str]) -> list[str]:
             hint = f"did you mean {near[0]!r}?" if near else f"the annotations have {', '.join(classes)}"
             problems.append(f"line {point.line}: unknown class {point.label!r}; {hint}")
     return problems
+
+
+def _spelling_problems(points: list[Point]) -> list[str]:
+    """Classes that differ in case, spaces, underscores or hyphens alone."""
+    first: dict[str, Point] = {}
+    problems = {}
+    for point in points:
+        same = first.setdefault(re.sub(r"[\s_-]+", " ", point.label).casefold(), point)
+        if point.label != same.label:
+            problems[point.label] = (
+                f"line {point.line}: class {point.label!r}, but line {same.line} has {same.label!r}; "
+                "spell a class one way"
+            )
+    return list(problems.values())
 
 
 def _point_seconds(

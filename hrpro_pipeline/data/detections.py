@@ -52,7 +52,12 @@ class Curves:
 
 @dataclass(frozen=True)
 class VideoDetections:
-    """Detections of one video, best first; `duration_seconds` and `curves` are None where the file does not say."""
+    """Detections of one video, best first; `duration_seconds` and `curves` are None where the file does not say.
+
+    Attributes:
+        classes: that the model knows, detected or not.
+        partial_reason: why they end before the video does; None if they do not.
+    """
 
     video_id: str
     detections: tuple[Detection, ...]
@@ -60,6 +65,8 @@ class VideoDetections:
     source: str = ""
     model: str = ""
     curves: Curves | None = None
+    classes: tuple[str, ...] = ()
+    partial_reason: str | None = None
 
 
 def write_detections(folder: Path, video: VideoDetections) -> Path:
@@ -73,14 +80,16 @@ def write_detections(folder: Path, video: VideoDetections) -> Path:
         "source": video.source,
         "duration": video.duration_seconds,
         "model": video.model,
+        **({} if video.partial_reason is None else {"partial_reason": video.partial_reason}),
         "detections": [_as_json(detection) for detection in video.detections],
     }
-    text = json.dumps(content, indent=1, allow_nan=False)
+    text = json.dumps(content, indent=1, allow_nan=False).removesuffix("\n}")
+    # On a line of their own, not on one for each class or number.
+    text += f',\n "classes": {json.dumps(video.classes)}'
     if video.curves is not None:
-        # On a line of their own, not on one for each number.
         curves = json.dumps(_curves_as_json(video.curves), separators=(",", ":"), allow_nan=False)
-        text = text.removesuffix("\n}") + f',\n "curves": {curves}\n}}'
-    write_text(path, text + "\n")
+        text += f',\n "curves": {curves}'
+    write_text(path, text + "\n}\n")
     return path
 
 
@@ -153,7 +162,7 @@ def _parse(file: Path, content: Any, problems: list[str]) -> list[VideoDetection
         video_id = str(content.get("video_id", ""))
         if not is_safe_id(video_id):
             problems.append(f"{file.name}: video_id is {video_id!r}; expected a plain name")
-        duration = content.get("duration")
+        duration, reason, classes = (content.get(name) for name in ("duration", "partial_reason", "classes"))
         return [
             VideoDetections(
                 video_id,
@@ -162,6 +171,8 @@ def _parse(file: Path, content: Any, problems: list[str]) -> list[VideoDetection
                 str(content.get("source", "")),
                 str(content.get("model", "")),
                 _curves(file.name, content.get("curves"), problems),
+                tuple(map(str, classes)) if isinstance(classes, list) else (),
+                None if reason is None else str(reason),
             )
         ]
     problems.append(f"{file.name}: neither {SCHEMA} nor an ActivityNet-style result file")

@@ -1,4 +1,4 @@
-"""`failures.jsonl` in a FEATURES folder: the videos that could not be extracted, and why; one JSON object a line."""
+"""`failures.jsonl` in a folder of features or detections: the videos that failed, and why; one JSON object a line."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ FILE_NAME = "failures.jsonl"
 
 @dataclass(frozen=True)
 class Failure:
-    """A video that could not be extracted, and why in one line."""
+    """A video that failed, and why in one line."""
 
     video_id: str
     reason: str

@@ -7,7 +7,6 @@ that shaped the numbers), `weights` (digest by stream) and `record` (how it went
 
 import io
 import json
-import mimetypes
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hrpro_pipeline.data.files import is_safe_id, replacing
+from hrpro_pipeline.data.files import holds_videos, is_safe_id, replacing
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.data.storage import Location, exists, is_url, joined, opened, upload
 from hrpro_pipeline.errors import HrproError, ProblemsError
@@ -241,7 +240,7 @@ def list_features(folder: Path) -> dict[str, Path]:
 
 def _instead(folder: Path) -> str:
     """What to do with a folder without features."""
-    if any((mimetypes.guess_type(file.name)[0] or "").startswith("video/") for file in folder.iterdir()):
+    if holds_videos(folder):
         return f"it holds videos: extract their features first, hrpro extract {folder} --out features"
     if next(folder.glob("*/*.npy"), None) or next(folder.glob("features/*/*.npy"), None):
         return f"it holds .npy arrays: convert them first, hrpro import features {folder} --out features"

@@ -1,6 +1,7 @@
 """Files that are complete or absent: atomic writes, digests, safe names."""
 
 import hashlib
+import mimetypes
 import os
 import re
 import tempfile
@@ -73,6 +74,11 @@ def git_blob_sha1(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def holds_videos(folder: Path) -> bool:
+    """Whether a folder has files that are videos by their names."""
+    return any((mimetypes.guess_type(file.name)[0] or "").startswith("video/") for file in folder.iterdir())
 
 
 def safe_id(name: str) -> str:

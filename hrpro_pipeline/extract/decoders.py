@@ -84,7 +84,8 @@ class Decoding:
                 raise _StoppedError(info.incomplete)
         except _StoppedError as error:
             if not self._keep_partial or not self.num_decoded:
-                raise HrproError(f"{info.path.name}: {error}; re-encode or remove it") from None
+                otherwise = "it, or keep what there is by --keep-partial" if self.num_decoded else "or remove it"
+                raise HrproError(f"{info.path.name}: {error}; re-encode {otherwise}") from None
             self.partial_reason = str(error)
 
     def _in_chunks(self, read: Reader) -> Generator[Timed, None, bool]:
@@ -202,7 +203,9 @@ def decode(
         raise HrproError(f"decoder {decoder!r}; expected one of {', '.join(DECODERS)}")
     info = probe(path)
     if info.incomplete is not None and not keep_partial:
-        raise HrproError(f"{info.path.name}: {info.incomplete}; copy or download it again")
+        raise HrproError(
+            f"{info.path.name}: {info.incomplete}; copy or download it again, or keep what there is by --keep-partial"
+        )
     chain = decoder_chain(decoder, device, alone=alone)
     skipped = {name: reason for name, reason in (skip_decoders or {}).items() if name in chain}
     waiting = [name for name in chain if name not in skipped]

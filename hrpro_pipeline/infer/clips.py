@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from hrpro_pipeline.data.detections import Detection
@@ -52,7 +53,7 @@ def write_clips(
     for rank, item in enumerate(detections, start=1):
         start, end = max(0.0, item.start), min(info.duration_seconds, item.end)
         if start < end:
-            wanted.append((start, end, folder / clip_name(rank, item)))
+            wanted.append((start, end, folder / clip_name(rank, replace(item, start=start, end=end))))
     wanted.sort(key=lambda clip: clip[:2])
     for first in range(0, len(wanted), _AT_ONCE):
         _cut(read(), info, wanted[first : first + _AT_ONCE])

@@ -125,24 +125,29 @@ def draw_timelines(
 ) -> Any:
     """Fig. 4: ground truth, and beneath it each method's snippet scores and detections, the wrong ones marked.
 
+    Without ground truth the methods alone.
+
     Args:
         segments: ground truth, [G, 3]; may be empty.
         shown: the classes that appear, one lane each, from top to bottom.
     """
     lanes = {label: lane for lane, label in enumerate(shown)}
     lane_height = 0.13
-    heights = [lane_height * len(lanes) + 0.1, *[0.55 + lane_height * len(lanes)] * len(methods)]
+    heights = [0.55 + lane_height * len(lanes)] * len(methods)
+    if len(segments):
+        heights.insert(0, lane_height * len(lanes) + 0.1)
     with _style():
         figure = _figure(_DOUBLE, sum(heights) + 0.3 * len(heights) + 0.7)
         axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
         figure.suptitle(_clean(title), fontsize=8, x=0.01, ha="left", fontweight="bold")
-        axes[0].set_title("ground truth" if len(segments) else "ground truth: not known")
-        for number, (start, end, label) in enumerate(segments):
-            _bar(axes[0], start, end, -lanes[int(label)], 0.7, colors[classes[int(label)]], f"truth-{number}")
-        axes[0].set_ylim(-len(lanes) + 0.4, 0.6)
-        axes[0].set_yticks([])
-        axes[0].spines["left"].set_visible(False)
-        for row, (axis, method) in enumerate(zip(axes[1:], methods, strict=True)):
+        if len(segments):
+            axes[0].set_title("ground truth")
+            for number, (start, end, label) in enumerate(segments):
+                _bar(axes[0], start, end, -lanes[int(label)], 0.7, colors[classes[int(label)]], f"truth-{number}")
+            axes[0].set_ylim(-len(lanes) + 0.4, 0.6)
+            axes[0].set_yticks([])
+            axes[0].spines["left"].set_visible(False)
+        for row, (axis, method) in enumerate(zip(axes[-len(methods) :], methods, strict=True)):
             axis.set_title(_clean(method.name))
             # Curves from 0 to 1 above, a lane for each class below.
             step = lane_height / 0.55
@@ -151,7 +156,8 @@ def draw_timelines(
                 color = colors[classes[label]]
                 axis.fill_between(times, method.scores[:, lane], color=color, alpha=0.15, linewidth=0)
                 axis.plot(times, method.scores[:, lane], color=color, linewidth=0.9, gid=f"scores-{row}-{lane}")
-            for number, (found, good) in enumerate(zip(method.detections, method.right, strict=True)):
+            for number in reversed(range(len(method.detections))):  # the best ones on top
+                found, good = method.detections[number], method.right[number]
                 start, end, label = float(found[0]), float(found[1]), int(found[2])
                 style = {} if good else {"edgecolor": _WRONG, "linewidth": 0.9, "hatch": "//////"}
                 at = -step * (lanes[label] + 0.6)

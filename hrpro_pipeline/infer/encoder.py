@@ -141,8 +141,9 @@ class _Sound:
             stream = container.streams.best("audio")
             if isinstance(stream, av.AudioStream) and stream.time_base:
                 context = stream.codec_context
-                ready = bool(context.extradata) or context.name not in _NEED_HEADER
-                if context.name in _SOUND_CODECS and ready and context.sample_rate:
+                codec = context.codec.canonical_name  # its own name is that of a decoder, such as mp3float
+                ready = bool(context.extradata) or codec not in _NEED_HEADER
+                if codec in _SOUND_CODECS and ready and context.sample_rate:
                     at = source.start_seconds + start
                     if start > 0:
                         container.seek(round(at / float(stream.time_base)), stream=stream)

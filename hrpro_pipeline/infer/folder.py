@@ -13,8 +13,10 @@ from hrpro_pipeline.data.detections import (
     write_activitynet,
     write_detections,
 )
+from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
 from hrpro_pipeline.data.files import sha256
+from hrpro_pipeline.data.leases import tidy
 from hrpro_pipeline.data.storage import Location
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Job, OnFrames, extract_videos
@@ -22,7 +24,7 @@ from hrpro_pipeline.extract.video import SUFFIXES, find_videos
 from hrpro_pipeline.infer.colors import class_colors
 from hrpro_pipeline.infer.detector import Detector
 from hrpro_pipeline.infer.overlay import chosen
-from hrpro_pipeline.infer.raw import extractor_for
+from hrpro_pipeline.infer.raw import extractor_for, has_random_weights
 from hrpro_pipeline.infer.render import Renderer, RenderJob
 from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel
 from hrpro_pipeline.progress import progress
@@ -44,6 +46,7 @@ def detect_folder(
     weights: str = "auto",
     decoder: str = "auto",
     device: str = "auto",
+    keep_partial: bool = False,
     overlay: bool = False,
     clips: bool = False,
 ) -> tuple[list[str], dict[str, str]]:
@@ -54,8 +57,11 @@ def detect_folder(
         min_score, top: keep detections with at least this score; the best so many of a video.
         style: `hrpro`, one JSON a video; `activitynet`, one for all: `out` itself if it ends in .json, else
             `detections.json` in it.
+        keep_partial: detect in what can be decoded of a damaged video, too; its result says so.
         overlay: write `overlay/<video id>.mp4` beside the results, too: the video with its detections drawn in.
         clips: cut the detections that are kept into `clips/<video id>/`; the best 10, where `top` is not given.
+
+    `failures.jsonl` beside the results lists the videos that failed, as for `extract_folder`.
 
     Returns:
         Ids of the videos that were done, and why others failed. A video that was detected in, but could not be drawn
@@ -87,7 +93,7 @@ def detect_folder(
         def on_drawn(video_id: str, count: int, total: int) -> None:
             task.video(video_id, count, total, "frames drawn")
 
-        items = _features(detector, stored, raw, weights, decoder, device, on_frames)
+        items = _features(detector, stored, raw, on_frames, weights, decoder, device, keep_partial)
         for video_id, features in items:
             task.end_video(video_id)
             try:
@@ -101,7 +107,16 @@ def detect_folder(
             header = features.header
             source = str(header.source.get("name", f"{video_id}.h5"))
             kept = _cut(found, min_score, top)
-            result = VideoDetections(video_id, tuple(kept), header.duration_seconds, source, name, curves)
+            result = VideoDetections(
+                video_id,
+                tuple(kept),
+                header.duration_seconds,
+                source,
+                name,
+                curves,
+                detector.model.classes,
+                header.record.get("partial_reason"),
+            )
             done.append(video_id)
             if style == "hrpro":
                 write_detections(out, result)
@@ -122,6 +137,10 @@ def detect_folder(
                     failed[video_id] = f"detected, but not drawn: {error}"
                 task.end_video(video_id)
             task.advance(note=video_id)
+    sources = {video_id: str(path) for video_id, path in (*stored.items(), *raw.items())}
+    failures = [Failure(video_id, reason, sources[video_id]) for video_id, reason in failed.items()]
+    update_failures(beside, {*done, *failed}, failures)
+    tidy(beside)
     if style == "activitynet":
         write_activitynet(out if out.suffix == ".json" else out / ACTIVITYNET_NAME, together)
     return done, failed
@@ -133,11 +152,13 @@ def _cut(detections: list[Detection], min_score: float | None, top: int | None) 
 
 
 def _model_name(path: Path, model: TrainedModel) -> str:
-    """The run's name, a digest, and how the checkpoint was chosen: what a result says of its model, without a path."""
+    """The run's name, a digest, and what to know of it: what a result says of its model, without a path."""
     file = path / FILE_NAME if path.is_dir() else path
     chosen = model.notes.get("checkpoint", "last")
-    label = "" if chosen == "last" else f" (checkpoint: {chosen})"
-    return f"{file.resolve().parent.name}/{file.name} sha256:{sha256(file)[:12]}{label}"
+    labels = [] if chosen == "last" else [f"checkpoint: {chosen}"]
+    labels += ["random feature weights, NOT Kinetics"] if has_random_weights(model) else []
+    name = f"{file.resolve().parent.name}/{file.name} sha256:{sha256(file)[:12]}"
+    return name + "".join(f" ({each})" for each in labels)
 
 
 def _find(paths: Sequence[Path], wanted: list[str] | None) -> tuple[dict[str, Path], dict[str, Location]]:
@@ -171,10 +192,11 @@ def _features(
     detector: Detector,
     stored: Mapping[str, Path],
     videos: Mapping[str, Location],
+    on_frames: OnFrames,
     weights: str,
     decoder: str,
     device: str,
-    on_frames: OnFrames,
+    keep_partial: bool,
 ) -> Iterator[tuple[str, VideoFeatures | HrproError]]:
     """Features of each, or what is wrong with them, one at a time."""
     for video_id, path in stored.items():
@@ -183,6 +205,8 @@ def _features(
         except HrproError as error:
             yield video_id, error
     if videos:
-        extractor = extractor_for(detector.model, weights=weights, decoder=decoder, device=device)
+        extractor = extractor_for(
+            detector.model, weights=weights, decoder=decoder, device=device, keep_partial=keep_partial
+        )
         jobs = (Job(video_id, str(path)) for video_id, path in videos.items())
         yield from extract_videos(jobs, extractor, on_frames)

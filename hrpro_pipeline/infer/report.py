@@ -14,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from hrpro_pipeline.data.annotations import Point, VideoAnnotation
 from hrpro_pipeline.data.detections import VideoDetections
+from hrpro_pipeline.data.failures import Failure
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import Diagnosis
@@ -34,6 +35,7 @@ def write_report(
     *,
     truth: Mapping[str, VideoAnnotation] | None = None,
     points: Sequence[Point] = (),
+    failures: Sequence[Failure] = (),
     evaluation: Evaluation | None = None,
     diagnosis: Diagnosis | None = None,
     videos: Mapping[str, Path] | None = None,
@@ -48,6 +50,7 @@ def write_report(
         detections: by video, shown in this order.
         truth: ground truth by video; videos without detections are not shown.
         points: labelled points; those given as frames are shown where `truth` knows the video's frame rate.
+        failures: videos that could not be detected in, to be named.
         evaluation, diagnosis: scores and errors for the summary.
         videos: files by video. The page holds small frames of them, and plays them where they lie, by a path relative
             to its own. One that cannot be read costs only its frames.
@@ -74,6 +77,7 @@ def write_report(
         title=escape(title),
         counts=f"{_count(len(detections), 'video')}, {_count(total, 'detection')}",
         note=note if shown < total else "",
+        failures=_failed(failures),
         style=_file("page.css"),
         data=_script_json(data),
         plotly=get_plotlyjs(),
@@ -95,6 +99,14 @@ def _media(page: Path, videos: Mapping[str, Path]) -> dict[str, Media]:
             except HrproError as error:
                 found[video_id] = Media(file.name, url, None, str(error))
     return found
+
+
+def _failed(failures: Sequence[Failure]) -> str:
+    """A list of the videos that are not on the page because they failed; nothing if there are none."""
+    if not failures:
+        return ""
+    lines = "".join(f"<li>{escape(each.video_id)}: {escape(each.reason)}</li>" for each in failures)
+    return f'<details id="failed"><summary>{_count(len(failures), "video")} failed</summary><ul>{lines}</ul></details>'
 
 
 def _relative_url(file: Path, folder: Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from hrpro_pipeline.data.annotations import Point, VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, VideoDetections
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.infer.colors import class_color
+from hrpro_pipeline.infer.colors import class_colors
 from hrpro_pipeline.infer.diagnosis import KINDS, RIGHT, Diagnosis
 from hrpro_pipeline.infer.evaluation import Evaluation
 from hrpro_pipeline.infer.thumbnails import FilmStrip
@@ -63,13 +63,14 @@ def report_data(
     """
     shown = {key: _best(video, diagnosis, min_score, top) for key, video in detections.items()}
     number = _numbers(shown, truth, points, evaluation, diagnosis)
+    colors = class_colors([*number, *(label for video, _ in shown.values() for label in video.classes)])
     by_video: dict[str, list[Point]] = {key: [] for key in shown}
     for point in points:
         by_video.get(point.video_id, []).append(point)
     scores = [item.score for video, _ in shown.values() for item in video.detections]
     num_segments = sum(len(truth[key].segments) for key in shown if key in truth)
     return {
-        "classes": [{"label": label, "color": class_color(index)} for label, index in number.items()],
+        "classes": [{"label": label, "color": colors[label]} for label in number],
         "kinds": KINDS,
         "scores": {
             "lowest": math.floor(min([0, *scores])),
@@ -140,15 +141,16 @@ def _video(
     segments: list[list[Any]] = [[number[item.label], _ms(item.start_seconds), _ms(item.end_seconds)] for item in known]
     timed = [(number[point.label], _seconds(point, truth)) for point in points]
     marks: list[list[Any]] = [[index, _ms(seconds)] for index, seconds in timed if seconds is not None]
+    duration = video.duration_seconds or (truth and truth.duration_seconds) or 0.0
     found: list[list[Any]] = [
-        [number[item.label], _ms(item.start), _ms(item.end), round(item.score, 4), kind]
+        [number[item.label], *_inside(item.start, item.end, duration), round(item.score, 4), kind]
         for item, kind in zip(video.detections, kinds, strict=True)
     ]
-    duration = video.duration_seconds or (truth and truth.duration_seconds) or 0.0
     rows = [row[0] for row in (*sorted(segments), *sorted(marks), *found)]
     return {
         "id": video.video_id,
         "about": " · ".join(filter(None, (video.source, video.model))),
+        "partial": video.partial_reason or "",
         "range": _range(
             _ms(duration), [row[1:3] for row in (*segments, *found)] + [[seconds, seconds] for _, seconds in marks]
         ),
@@ -159,6 +161,15 @@ def _video(
         "curves": video.curves and _curves(video.curves, number),
         "media": media and _media(media),
     }
+
+
+def _inside(start: float, end: float, duration: float) -> tuple[float, float]:
+    """Bounds cut to the video, which refined ones reach a little past; what lies beyond it altogether stays."""
+    if end > 0:
+        start = max(start, 0.0)
+    if start < duration:
+        end = min(end, duration)
+    return _ms(start), _ms(end)
 
 
 def _range(duration: float, spans: Sequence[Sequence[Any]]) -> list[float]:

@@ -17,7 +17,7 @@ from hrpro_pipeline.models.snippet import Packing, SnippetModel
 # tIoU from which on a detection counts as right.
 RIGHT_TIOU = 0.5
 # Detections of a video whose number of actions is not known.
-SHOWN_WITHOUT_TRUTH = 10
+SHOWN_WITHOUT_TRUTH, SHARE_OF_BEST = 10, 0.5
 BACKGROUND = -1
 _PERPLEXITY = 30.0
 
@@ -76,6 +76,11 @@ def localised(model: TrainedModel, features: Tensor, stage_1_alone: bool = False
     found = find_candidates(model.snippet, features, model.settings)
     used = replace(model, instance=None) if stage_1_alone else model
     return found, detect_actions(used, features, candidates=found.proposals)
+
+
+def without_truth(rows: np.ndarray) -> np.ndarray:
+    """Of a video's detections [M, 4], best first, those to show where the number of actions is not known."""
+    return rows[rows[:, 3] >= SHARE_OF_BEST * rows[:1, 3]][:SHOWN_WITHOUT_TRUTH]
 
 
 def scored_twice(model: TrainedModel, features: Tensor) -> tuple[np.ndarray, np.ndarray]:

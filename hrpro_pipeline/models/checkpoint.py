@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hrpro_pipeline.configs.load import check_settings
 from hrpro_pipeline.configs.schema import Settings
-from hrpro_pipeline.data.files import replacing
+from hrpro_pipeline.data.files import holds_videos, replacing
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.instance import InstanceModel
@@ -139,8 +139,9 @@ def load_model(path: Path) -> TrainedModel:
 
 def _instead(folder: Path) -> str:
     """What to do with a folder without a model."""
-    if any(folder.glob("*.h5")):
-        return "it holds features: the model comes first, hrpro detect MODEL PATH..."
+    held = "videos" if holds_videos(folder) else "features" if any(folder.glob("*.h5")) else None
+    if held is not None:
+        return f"it holds {held}: a run of `hrpro train` comes first, as in hrpro detect RUN PATH..."
     if (folder / "checkpoints").is_dir():
         return "its training is not done: go on with `hrpro train ... --resume`"
     return "expected a run made by `hrpro train` or `hrpro import checkpoint`"

@@ -160,6 +160,7 @@ class _Run:
     def go(self, resume: bool, stage1: SnippetModel | None) -> TrainedModel:
         state = self._start_together(resume)
         self.bank = FeatureBank(self.data.videos, self.device, self.settings.compute.features)
+        log.info("training on %s", self.data)
         log.info("matrix products in %s on %s", self.precision, self.device)
         resumed = (state["stage"], state["step"]) if state is not None else ("snippet", -1) if resume else None
         steps = self.settings.snippet.steps

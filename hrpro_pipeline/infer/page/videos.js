@@ -77,7 +77,7 @@ function drawVideo() {
   byId("facts").textContent = [
     `${shown.length} of ${count(video.detections.length, "detection")}`,
     video.truth.length && `${found.length} of ${count(video.truth.length, "true segment")} found at tIoU 0.5`,
-    `${video.range[1].toFixed(1)} s`, video.about,
+    `${video.range[1].toFixed(1)} s`, video.about, video.partial && `in part: ${video.partial}`,
   ].filter(Boolean).join(" · ");
 }
 
