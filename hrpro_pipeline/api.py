@@ -382,13 +382,12 @@ def report_detections(
     chosen = load_settings(preset).evaluate
     has_segments = any(video.segments for key, video in evaluated.items() if key not in chosen.exclude)
     found = {video_id: video.detections for video_id, video in read.items()}
-    beside = Path(detections) if Path(detections).is_dir() else Path(detections).parent
     write_report(
         Path(out),
         read,
         truth=truth,
         points=read_points(Path(points)) if points is not None else (),
-        failures=[failure for failure in read_failures(beside) if failure.video_id not in read],
+        failures=read_failures(Path(detections)) if Path(detections).is_dir() else (),
         evaluation=evaluate(found, evaluated, chosen.tiou, chosen.exclude) if has_segments else None,
         diagnosis=diagnose(found, evaluated, chosen.exclude) if has_segments else None,
         videos=files,

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FolderOut = click.Path(file_okay=False, path_type=Path)
+Folder = click.Path(file_okay=False, path_type=Path)
 FileOut = click.Path(dir_okay=False, path_type=Path)
 Existing = click.Path(exists=True, path_type=Path)
 ExistingFile = click.Path(exists=True, dir_okay=False, path_type=Path)
-FolderIn = click.Path(file_okay=False, path_type=Path)
 ExistingFolder = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -193,10 +192,10 @@ def extract(
 
 
 @main.command()
-@click.argument("features", type=FolderIn)
+@click.argument("features", type=Folder)
 @click.option("--points", required=True, type=ExistingFile, help="CSV: video_id, class and time (s) or point (frame).")
 @click.option("--annotations", type=ExistingFile, help="ActivityNet-style JSON: classes, frame rates, segments.")
-@click.option("--out", required=True, type=FolderOut, help="Folder for the run.")
+@click.option("--out", required=True, type=Folder, help="Folder for the run.")
 @click.option("--videos", type=ExistingFile, help="Training videos, one id a line.  [default: all with points]")
 @click.option("--evaluate-on", metavar="SUBSET", help="Evaluate on this subset of the annotations while training.")
 @click.option("--ambiguous", type=ExistingFile, help="Ambiguous segments for that evaluation (THUMOS14).")
@@ -293,11 +292,11 @@ def points(annotations: Path, distribution: Any, subset: str | None, seed: int, 
 
 
 @main.command()
-@click.argument("features", type=FolderIn)
+@click.argument("features", type=Folder)
 @click.option("--points", required=True, type=ExistingFile, help="CSV: video_id, class and time (s) or point (frame).")
 @click.option("--annotations", required=True, type=ExistingFile, help="ActivityNet-style JSON with segments.")
 @click.option("--evaluate-on", default="Test", show_default=True, metavar="SUBSET", help="Subset to evaluate on.")
-@click.option("--out", required=True, type=FolderOut, help="Folder for the runs and the table.")
+@click.option("--out", required=True, type=Folder, help="Folder for the runs and the table.")
 @click.option("--videos", type=ExistingFile, help="Training videos, one id a line.  [default: all with points]")
 @click.option("--ambiguous", type=ExistingFile, help="Ambiguous segments for the evaluation (THUMOS14).")
 @click.option("--seeds", type=Seeds(), default="0,1,2", show_default=True)
@@ -424,8 +423,8 @@ def report(detections: Path, out: Path, **options: Any) -> None:
 
 @main.command()
 @click.argument("run", type=Existing)
-@click.option("--out", required=True, type=FolderOut, help="Folder for the figures, each as PNG and SVG.")
-@click.option("--features", type=FolderIn, help="FEATURES folder.  [default: the one that the run was trained on]")
+@click.option("--out", required=True, type=Folder, help="Folder for the figures, each as PNG and SVG.")
+@click.option("--features", type=Folder, help="FEATURES folder.  [default: the one that the run was trained on]")
 @click.option("--annotations", type=ExistingFile, help="Ground truth.  [default: what the run was given]")
 @click.option("--points", type=ExistingFile, help="Labelled points.  [default: what the run was given]")
 @click.option("--videos", type=ExistingFile, help="Videos to show, one id a line.  [default: 3 with the most actions]")
@@ -453,7 +452,7 @@ def import_group() -> None:
 
 @import_group.command("features")
 @click.argument("archive", type=ExistingFolder)
-@click.option("--out", required=True, type=FolderOut, help="FEATURES folder to write.")
+@click.option("--out", required=True, type=Folder, help="FEATURES folder to write.")
 @_preset
 def import_features(archive: Path, out: Path, preset: str, overrides: tuple[str, ...]) -> None:
     """Import a published feature archive: features/{train,test}/VIDEO.npy beside gt_full.json.
@@ -536,7 +535,7 @@ def weights(action: str) -> None:
 
 
 @main.command()
-@click.option("--out", default=Path("demo-out"), show_default=True, type=FolderOut, help="Folder for everything.")
+@click.option("--out", default=Path("demo-out"), show_default=True, type=Folder, help="Folder for everything.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 def demo(out: Path, seed: int) -> None:
     """Run the whole chain on made videos: render, extract, train, detect, evaluate, report. Takes minutes.

@@ -25,7 +25,7 @@ def describe(path: Path, snippets: bool = False) -> Iterator[str]:
         yield from _model(path)
     else:
         found = path.is_dir() and any(path.glob("*.json"))
-        hint = "; detections are for `hrpro report` and `hrpro evaluate`" if found else ""
+        hint = "; if these are detections, `hrpro report` and `hrpro evaluate` read them" if found else ""
         raise HrproError(f"{path}: neither features (*.h5) nor a model ({FILE_NAME}){hint}")
 
 

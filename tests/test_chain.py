@@ -19,6 +19,7 @@ from hrpro_pipeline.cli import main
 from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.failures import read_failures
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.video import probe
 
 SMALL = ("--set", "extract.resize=32", "--set", "extract.crop=32")
 QUICK = ("--set", "snippet.steps=4", "--set", "instance.epochs=1")
@@ -87,7 +88,10 @@ def test_detecting_in_a_damaged_video(chain: Path, tmp_path: Path) -> None:
     damaged.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     words = ("detect", chain / "run", damaged, "--out", out, "--device", "cpu")
     assert "keep what there is by --keep-partial" in hrpro(*words).stderr
-    assert hrpro(*words, "--keep-partial").exit_code == 0
+    kept = hrpro(*words, "--keep-partial", "--overlay")
+    assert kept.exit_code == 0, kept.output
+    assert "in part: damaged: cut off: " in kept.stderr
+    assert 0 < probe(out / "overlay" / "damaged.mp4").duration_seconds < 4
     found = read_detections(out)["damaged"]
     assert found.classes == ("crawl", "dash")
     assert found.partial_reason is not None

@@ -213,7 +213,7 @@ def test_no_room_for_temporary_files(tmp_path: Path, mounted: list[str]) -> None
     assert run.returncode == 1, run.stderr
     assert "2 extracted, 0 there already, 1 failed" in run.stdout
     (failure,) = read_failures(out)
-    reason = f"{temporary}: No space left on device; make room there, or set TMPDIR to another folder"
+    reason = "temporary files: No space left on device; make room in the temporary folder, or set TMPDIR to another"
     assert (failure.video_id, failure.reason) == ("long", reason)
 
 
@@ -309,7 +309,11 @@ def test_interrupting_stops_everything_in_one_line(tmp_path: Path) -> None:
     write_video(videos / "v0.mp4", moving_square(20))
     write_video(videos / "v1.mp4", moving_square(8000))  # it is not done before the signal comes
     arguments = command("extract", videos, "--out", tmp_path / "out", *RGB)
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        # Tests that run in the background of a shell inherit that it is ignored.
+        arguments, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
         wait_for(lambda: (tmp_path / "out" / "v0.h5").exists())
         children = descendants(process.pid)
         process.send_signal(signal.SIGINT)

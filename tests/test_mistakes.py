@@ -238,7 +238,11 @@ def test_a_folder_that_is_no_model(here: Path) -> None:
 
 
 def test_info_on_detections(here: Path) -> None:
-    says(hrpro("info", "detections"), "detections are for `hrpro report` and `hrpro evaluate`", "detections: neither")
+    says(
+        hrpro("info", "detections"),
+        "if these are detections, `hrpro report` and `hrpro evaluate` read them",
+        "detections: neither",
+    )
 
 
 def test_a_file_that_is_no_model(here: Path) -> None:

@@ -180,10 +180,12 @@ def test_what_failed_is_named(tmp_path: Path) -> None:
     update_failures(tmp_path / "found", [], failures)
     report_detections(tmp_path / "found", tmp_path / "report.html")
     page = Page(tmp_path / "report.html")
-    assert "1 video failed" in page.text("summary")
-    assert f"late: late.mp4: {HOSTILE}" in "".join(page.text("li"))
-    assert len(page.text("li")) == 1, "the other one is on the page"
-    report_detections(tmp_path / "found" / "first.json", tmp_path / "report.html")
+    assert "2 videos failed" in page.text("summary")
+    assert page.text("li") == ["first: detected, but not drawn", f"late: late.mp4: {HOSTILE}"]
+    with (tmp_path / "found" / "failures.jsonl").open("a") as file:
+        file.write('{"video_id": "a", "reason": 5}\n["b"]\n')
+    report_detections(tmp_path / "found", tmp_path / "report.html")
+    assert Page(tmp_path / "report.html").text("summary")[0] == "2 videos failed", "lines that are none are left out"
     update_failures(tmp_path / "found", ["late", "first"], [])
     report_detections(tmp_path / "found", tmp_path / "report.html")
     assert Page(tmp_path / "report.html").text("summary")[0] == "All videos"
@@ -191,10 +193,12 @@ def test_what_failed_is_named(tmp_path: Path) -> None:
 
 def test_a_class_has_the_color_of_its_model_and_bounds_end_with_the_video(tmp_path: Path) -> None:
     found = tuple(Detection("Jump", 0.5, start, end) for start, end in ((-0.2, 3.0), (58.0, 60.3), (61.0, 62.0)))
+    truth = {"a": annotated("a", Segment("Ambiguous", 1.0, 2.0))}
     video = VideoDetections("a", found, 60.0, classes=("Dive", "Hop", "Jump"), partial_reason="cut short")
-    write_report(tmp_path / "report.html", {"a": video})
+    write_report(tmp_path / "report.html", {"a": video}, truth=truth)
     data = Page(tmp_path / "report.html").data()
-    assert data["classes"] == [{"label": "Jump", "color": class_color(2)}], "as in overlays and figures"
+    colors = {entry["label"]: entry["color"] for entry in data["classes"]}
+    assert colors == {"Ambiguous": class_color(3), "Jump": class_color(2)}, "as in overlays and figures"
     (shown,) = data["videos"]
     assert [item[1:3] for item in shown["detections"]] == [[0, 3], [58, 60], [61, 62]]
     assert shown["partial"] == "cut short"

@@ -26,9 +26,9 @@ from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
 from hrpro_pipeline.progress import progress
 
-# More points past the end than these, and a quarter of all, are one mistake.
 # Classes that are named one by one.
 _MOST_LISTED = 20
+# More points past the end than these, and a quarter of all, are one mistake.
 _MANY_LATE = 2
 _MIXED_UP = "; a column 'time' is in seconds, a column 'point' has frame indices at the video's own rate"
 
@@ -249,7 +249,8 @@ def _spelling_problems(points: list[Point]) -> list[str]:
     first: dict[str, Point] = {}
     problems = {}
     for point in points:
-        same = first.setdefault(re.sub(r"[\s_-]+", " ", point.label).casefold(), point)
+        # A hyphen before a digit may be a sign.
+        same = first.setdefault(re.sub(r"[\s_-]+(?=[^\W\d_])", " ", point.label).casefold(), point)
         if point.label != same.label:
             problems[point.label] = (
                 f"line {point.line}: class {point.label!r}, but line {same.line} has {same.label!r}; "

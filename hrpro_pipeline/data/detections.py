@@ -98,7 +98,10 @@ def write_activitynet(path: Path, videos: Iterable[VideoDetections]) -> None:
     listed = list(videos)
     results = {video.video_id: [_as_json(detection) for detection in video.detections] for video in listed}
     models = ", ".join(sorted({video.model for video in listed} - {""}))
-    content = {"version": "VERSION 1.3", "results": results, "external_data": {"details": models}}
+    external: dict[str, Any] = {"details": models}
+    if partial := {video.video_id: video.partial_reason for video in listed if video.partial_reason is not None}:
+        external["partial"] = partial
+    content = {"version": "VERSION 1.3", "results": results, "external_data": external}
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
 
 

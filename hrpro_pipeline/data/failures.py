@@ -32,7 +32,9 @@ def read_failures(folder: Location) -> list[Failure]:
     with local_copy(path) as copy:
         for line in copy.read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError, TypeError):
-                found.append(Failure(**json.loads(line)))
+                failure = Failure(**json.loads(line))
+                if all(isinstance(value, str) for value in asdict(failure).values()):
+                    found.append(failure)
     return found
 
 

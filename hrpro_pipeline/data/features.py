@@ -169,21 +169,21 @@ def _outlasting(path: Path) -> Iterator["_Outlasting"]:
 
 
 class _Outlasting(io.FileIO):
-    error: OSError | None = None
+    error: BaseException | None = None
 
     def write(self, content: Any) -> int:
         view = memoryview(content).cast("B")
         try:
             while view and self.error is None:
                 view = view[super().write(view) :]
-        except OSError as error:
+        except BaseException as error:  # noqa: BLE001  an interrupt, too: HDF5 is underway, and it is raised later
             self.error = error
         return memoryview(content).nbytes
 
     def truncate(self, size: int | None = None) -> int:
         try:
             return super().truncate(size)
-        except OSError as error:
+        except BaseException as error:  # noqa: BLE001
             self.error = self.error or error
             return size or 0
 

@@ -1,7 +1,6 @@
 """Files that are complete or absent: atomic writes, digests, safe names."""
 
 import hashlib
-import mimetypes
 import os
 import re
 import tempfile
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hrpro_pipeline.errors import HrproError
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
 
 _UNSAFE = re.compile(r"[^\w.+=@,()\[\] -]")
 
@@ -78,7 +79,7 @@ def git_blob_sha1(path: Path) -> str:
 
 def holds_videos(folder: Path) -> bool:
     """Whether a folder has files that are videos by their names."""
-    return any((mimetypes.guess_type(file.name)[0] or "").startswith("video/") for file in folder.iterdir())
+    return any(file.suffix.lower() in VIDEO_SUFFIXES for file in folder.glob("*"))
 
 
 def safe_id(name: str) -> str:

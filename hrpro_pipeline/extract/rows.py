@@ -1,6 +1,8 @@
 """Feature rows of a video under way: beyond a few minutes they lie in a temporary file."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 import numpy as np
@@ -35,15 +37,23 @@ class Rows:
             return np.stack(self._block)
         if self._block:
             self._spill()
-        return np.asarray(np.memmap(self._file, self._dtype, "r+")).reshape(-1, self._width)
+        with _about_room():
+            return np.asarray(np.memmap(self._file, self._dtype, "c")).reshape(-1, self._width)
 
     def _spill(self) -> None:
-        try:
+        with _about_room():
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="hrpro-")  # noqa: SIM115  the array reads from it
             self._file.write(np.stack(self._block).data)
             self._file.flush()
-        except OSError as error:
-            folder = tempfile.gettempdir()
-            raise HrproError(f"{folder}: {error.strerror}; make room there, or set TMPDIR to another folder") from None
         self._block.clear()
+
+
+@contextmanager
+def _about_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HrproError(
+            f"temporary files: {error.strerror}; make room in the temporary folder, or set TMPDIR to another"
+        ) from None

@@ -11,12 +11,10 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from hrpro_pipeline.data.files import safe_id
+from hrpro_pipeline.data.files import VIDEO_SUFFIXES, safe_id
 from hrpro_pipeline.data.storage import Location, is_url, list_remote, name_of
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.containers import cut_off
-
-SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
 
 # Containers that hold their own data. Play lists (hls, concat, dash) would read other files or the network.
 _FORMATS = "mov,mp4,m4a,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v,gif,3gp,mj2,ivf,nut,mxf"
@@ -324,13 +322,15 @@ def _remote_videos(url: str) -> list[str]:
 
 
 def _is_video_name(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
 
 
 def _not_empty(folder: Location, files: list[Found]) -> list[Found]:
     if not files:
         hint = "" if is_url(folder) else _instead(Path(folder))
-        raise HrproError(f"{folder}: no videos in this folder; expected files such as {', '.join(SUFFIXES[:4])}{hint}")
+        raise HrproError(
+            f"{folder}: no videos in this folder; expected files such as {', '.join(VIDEO_SUFFIXES[:4])}{hint}"
+        )
     return files
 
 

@@ -23,6 +23,7 @@ def class_color(index: int) -> str:
     return f"#{round(255 * red):02X}{round(255 * green):02X}{round(255 * blue):02X}"
 
 
-def class_colors(classes: Iterable[str]) -> dict[str, str]:
-    """A colour for each class, `#RRGGBB`, in alphabetical order of the classes."""
-    return {label: class_color(index) for index, label in enumerate(sorted(set(classes)))}
+def class_colors(classes: Iterable[str], others: Iterable[str] = ()) -> dict[str, str]:
+    """A colour for each class, `#RRGGBB`: those of a model, and then those it does not know, in alphabetical order."""
+    known = sorted(set(classes))
+    return {label: class_color(index) for index, label in enumerate([*known, *sorted(set(others) - set(known))])}

@@ -35,7 +35,7 @@ def shown_frames(decoding: Decoding) -> Iterator[Shown]:
             since = seconds
         image = following
     if image is not None:
-        yield image, since, max(since, decoding.info.duration_seconds)
+        yield image, since, max(since, decoding.decoded_part.duration_seconds)
 
 
 class Mp4Writer:

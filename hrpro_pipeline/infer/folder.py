@@ -1,5 +1,6 @@
 """Detection over many videos or feature files, one result written as each is done."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -15,19 +16,21 @@ from hrpro_pipeline.data.detections import (
 )
 from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
-from hrpro_pipeline.data.files import sha256
+from hrpro_pipeline.data.files import holds_videos, sha256
 from hrpro_pipeline.data.leases import tidy
 from hrpro_pipeline.data.storage import Location
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Job, OnFrames, extract_videos
-from hrpro_pipeline.extract.video import SUFFIXES, find_videos
+from hrpro_pipeline.extract.video import find_videos
 from hrpro_pipeline.infer.colors import class_colors
 from hrpro_pipeline.infer.detector import Detector
 from hrpro_pipeline.infer.overlay import chosen
 from hrpro_pipeline.infer.raw import extractor_for, has_random_weights
 from hrpro_pipeline.infer.render import Renderer, RenderJob
 from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel
-from hrpro_pipeline.progress import progress
+from hrpro_pipeline.progress import about, progress
+
+log = logging.getLogger(__name__)
 
 # Clips of a video, where --top does not say how many.
 _CLIPS = 10
@@ -61,7 +64,7 @@ def detect_folder(
         overlay: write `overlay/<video id>.mp4` beside the results, too: the video with its detections drawn in.
         clips: cut the detections that are kept into `clips/<video id>/`; the best 10, where `top` is not given.
 
-    `failures.jsonl` beside the results lists the videos that failed, as for `extract_folder`.
+    `failures.jsonl` in a folder of results lists the videos that failed.
 
     Returns:
         Ids of the videos that were done, and why others failed. A video that was detected in, but could not be drawn
@@ -83,9 +86,17 @@ def detect_folder(
     if stored and (overlay or clips):
         first = next(iter(stored.values()))
         raise HrproError(f"{first}: features have no pictures; --overlay and --clips need the videos themselves")
-    beside = out.parent if out.suffix == ".json" and style == "activitynet" else out
+    is_one_file = out.suffix == ".json" and style == "activitynet"
+    beside = out.parent if is_one_file else out
+    records = None if is_one_file else out  # the folder of a single file may be anybody's
     colors = class_colors(detector.model.classes)
     with progress("detecting", len(stored) + len(raw), "videos") as task, closing(Renderer()) as renderer:
+
+        def fail(video_id: str, reason: str) -> None:
+            failed[video_id] = reason
+            if records is not None:
+                source = str(stored.get(video_id) or raw[video_id])
+                update_failures(records, {video_id}, [Failure(video_id, reason, source)])
 
         def on_frames(video_id: str, count: int, total: int) -> None:
             task.video(video_id, count, total, "frames")
@@ -101,7 +112,7 @@ def detect_folder(
                     raise features
                 found, curves = detector.detect_with_curves(features, segments.get(video_id, ()))
             except (HrproError, RuntimeError) as error:  # RuntimeError: out of GPU memory, say
-                failed[video_id] = " ".join(str(error).split())[:300]
+                fail(video_id, " ".join(str(error).split())[:300])
                 task.advance(note=video_id)
                 continue
             header = features.header
@@ -118,6 +129,9 @@ def detect_folder(
                 header.record.get("partial_reason"),
             )
             done.append(video_id)
+            if result.partial_reason is not None:
+                fields = about("video", video_id=video_id, status="in part", reason=result.partial_reason)
+                log.warning("in part: %s: %s", video_id, result.partial_reason, extra=fields)
             if style == "hrpro":
                 write_detections(out, result)
             else:
@@ -130,19 +144,19 @@ def detect_folder(
                     cut=tuple(kept if top is not None else kept[:_CLIPS]),
                     colors=colors,
                     decoder=decoder,
+                    keep_partial=keep_partial,
                 )
                 try:
                     renderer.render(raw[video_id], job, partial(on_drawn, video_id))
                 except (HrproError, OSError) as error:
-                    failed[video_id] = f"detected, but not drawn: {error}"
+                    fail(video_id, f"detected, but not drawn: {error}")
                 task.end_video(video_id)
             task.advance(note=video_id)
-    sources = {video_id: str(path) for video_id, path in (*stored.items(), *raw.items())}
-    failures = [Failure(video_id, reason, sources[video_id]) for video_id, reason in failed.items()]
-    update_failures(beside, {*done, *failed}, failures)
-    tidy(beside)
     if style == "activitynet":
         write_activitynet(out if out.suffix == ".json" else out / ACTIVITYNET_NAME, together)
+    if records is not None:
+        update_failures(records, set(done) - failed.keys(), [])
+        tidy(records)
     return done, failed
 
 
@@ -169,7 +183,7 @@ def _find(paths: Sequence[Path], wanted: list[str] | None) -> tuple[dict[str, Pa
         found = {path.stem: path} if path.suffix == ".h5" and path.is_file() else {}
         if path.is_dir() and any(path.glob("*.h5")):
             found = list_features(path)
-            if any(file.suffix.lower() in SUFFIXES for file in path.iterdir()):
+            if holds_videos(path):
                 raise HrproError(f"{path}: holds both features and videos; put them into folders of their own")
         if twice := sorted(stored.keys() & found.keys()):
             raise HrproError(f"{twice[0]}: features given twice, {stored[twice[0]]} and {found[twice[0]]}")

@@ -16,7 +16,7 @@ from hrpro_pipeline.infer.encoder import Mp4Writer, Shown
 # Labels that stand on a frame at once.
 MOST_LABELS = 3
 # Of the best detection's score: what scores less is left out, unless a lowest score was asked for.
-SHARE_OF_BEST = 0.5
+_SHARE_OF_BEST = 0.5
 # How much of the picture shows through the labels and the timeline.
 _TRANSPARENCY = 0.35
 
@@ -29,12 +29,17 @@ def chosen(detections: Sequence[Detection], min_score: float | None = None) -> l
     """
     ranked = sorted(detections, key=lambda item: -item.score)
     if min_score is None:
-        min_score = SHARE_OF_BEST * ranked[0].score if ranked else 0.0
+        min_score = lowest_shown(ranked[0].score) if ranked else 0.0
     kept: list[Detection] = []
     for item in ranked:
         if item.score >= min_score and not any(_is_same(item, better) for better in kept):
             kept.append(item)
     return kept
+
+
+def lowest_shown(best: float) -> float:
+    """The lowest score to show beside a video's best one."""
+    return min(_SHARE_OF_BEST * best, best)
 
 
 def _is_same(first: Detection, second: Detection) -> bool:

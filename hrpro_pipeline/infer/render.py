@@ -3,6 +3,7 @@
 `python -m hrpro_pipeline.infer.render` is the process; `Renderer` is who speaks to it.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -37,7 +38,7 @@ class RenderJob:
         clips: the folder for the clips, or None.
         shown: detections of the overlay. cut: those of the clips, best first.
         colors: `#RRGGBB` by label.
-        decoder: as for `decoders.decode`.
+        decoder, keep_partial: as for `decoders.decode`.
     """
 
     overlay: Path | None
@@ -46,6 +47,7 @@ class RenderJob:
     cut: tuple[Detection, ...]
     colors: Mapping[str, str]
     decoder: str = "auto"
+    keep_partial: bool = False
 
 
 def render(path: Path, job: RenderJob, on_frame: OnFrame = lambda *_: None) -> None:
@@ -63,7 +65,7 @@ def render(path: Path, job: RenderJob, on_frame: OnFrame = lambda *_: None) -> N
 
     def read() -> Iterator[Shown]:
         nonlocal done
-        for shown in shown_frames(decode(path, job.decoder)):
+        for shown in shown_frames(decode(path, job.decoder, keep_partial=job.keep_partial)):
             yield shown
             done += 1
             on_frame(min(done, total), total)
@@ -151,7 +153,7 @@ class _News:
     """Says now and then how far it is: a sign of life, too."""
 
     def __init__(self, channel: Channel) -> None:
-        self._channel, self._last = channel, time.monotonic()
+        self._channel, self._last = channel, -math.inf
 
     def __call__(self, done: int, total: int) -> None:
         if time.monotonic() - self._last > _NEWS_SECONDS:

@@ -63,7 +63,7 @@ def report_data(
     """
     shown = {key: _best(video, diagnosis, min_score, top) for key, video in detections.items()}
     number = _numbers(shown, truth, points, evaluation, diagnosis)
-    colors = class_colors([*number, *(label for video, _ in shown.values() for label in video.classes)])
+    colors = class_colors((label for video, _ in shown.values() for label in video.classes), number)
     by_video: dict[str, list[Point]] = {key: [] for key in shown}
     for point in points:
         by_video.get(point.video_id, []).append(point)

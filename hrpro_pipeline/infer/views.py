@@ -10,6 +10,7 @@ from torch import Tensor
 from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.infer.detector import detect_actions, with_instances
+from hrpro_pipeline.infer.overlay import lowest_shown
 from hrpro_pipeline.models.candidates import Candidates, find_candidates, windows
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.snippet import Packing, SnippetModel
@@ -17,7 +18,7 @@ from hrpro_pipeline.models.snippet import Packing, SnippetModel
 # tIoU from which on a detection counts as right.
 RIGHT_TIOU = 0.5
 # Detections of a video whose number of actions is not known.
-SHOWN_WITHOUT_TRUTH, SHARE_OF_BEST = 10, 0.5
+SHOWN_WITHOUT_TRUTH = 10
 BACKGROUND = -1
 _PERPLEXITY = 30.0
 
@@ -80,7 +81,7 @@ def localised(model: TrainedModel, features: Tensor, stage_1_alone: bool = False
 
 def without_truth(rows: np.ndarray) -> np.ndarray:
     """Of a video's detections [M, 4], best first, those to show where the number of actions is not known."""
-    return rows[rows[:, 3] >= SHARE_OF_BEST * rows[:1, 3]][:SHOWN_WITHOUT_TRUTH]
+    return rows[rows[:, 3] >= lowest_shown(rows[0, 3])][:SHOWN_WITHOUT_TRUTH] if len(rows) else rows
 
 
 def scored_twice(model: TrainedModel, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
