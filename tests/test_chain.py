@@ -99,6 +99,13 @@ def test_detecting_in_a_damaged_video(chain: Path, tmp_path: Path) -> None:
     assert 0 < found.duration_seconds < 4
     assert not read_failures(out)
     assert found.model.endswith(" (random feature weights, NOT Kinetics)")
+    together = ("--keep-partial", "--format", "activitynet", "--out", tmp_path / "one" / "all.json")
+    assert hrpro(*words[:3], *together, "--device", "cpu").exit_code == 0
+    content = json.loads((tmp_path / "one" / "all.json").read_text())
+    assert content["external_data"]["partial"] == {"damaged": found.partial_reason}
+    (tmp_path / "text.mp4").write_text("no video")
+    assert hrpro(*words[:2], tmp_path / "text.mp4", *together, "--device", "cpu").exit_code == 1
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["all.json"], "the folder may be anybody's"
 
 
 def test_python_interface(chain: Path, tmp_path: Path) -> None:

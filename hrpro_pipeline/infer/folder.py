@@ -79,24 +79,13 @@ def detect_folder(
     wanted = read_ids(videos) if videos is not None else None
     segments = read_ambiguous(ambiguous) if ambiguous is not None else {}
     name = _model_name(model, detector.model)
-    done: list[str] = []
-    together: list[VideoDetections] = []
-    failed: dict[str, str] = {}
+    results = _Results(out, style)
     stored, raw = _find(paths, wanted)
     if stored and (overlay or clips):
         first = next(iter(stored.values()))
         raise HrproError(f"{first}: features have no pictures; --overlay and --clips need the videos themselves")
-    is_one_file = out.suffix == ".json" and style == "activitynet"
-    beside = out.parent if is_one_file else out
-    records = None if is_one_file else out  # the folder of a single file may be anybody's
     colors = class_colors(detector.model.classes)
     with progress("detecting", len(stored) + len(raw), "videos") as task, closing(Renderer()) as renderer:
-
-        def fail(video_id: str, reason: str) -> None:
-            failed[video_id] = reason
-            if records is not None:
-                source = str(stored.get(video_id) or raw[video_id])
-                update_failures(records, {video_id}, [Failure(video_id, reason, source)])
 
         def on_frames(video_id: str, count: int, total: int) -> None:
             task.video(video_id, count, total, "frames")
@@ -112,34 +101,28 @@ def detect_folder(
                     raise features
                 found, curves = detector.detect_with_curves(features, segments.get(video_id, ()))
             except (HrproError, RuntimeError) as error:  # RuntimeError: out of GPU memory, say
-                fail(video_id, " ".join(str(error).split())[:300])
+                reason = " ".join(str(error).split())[:300]
+                results.fail(Failure(video_id, reason, str(stored.get(video_id) or raw[video_id])))
                 task.advance(note=video_id)
                 continue
             header = features.header
-            source = str(header.source.get("name", f"{video_id}.h5"))
             kept = _cut(found, min_score, top)
-            result = VideoDetections(
-                video_id,
-                tuple(kept),
-                header.duration_seconds,
-                source,
-                name,
-                curves,
-                detector.model.classes,
-                header.record.get("partial_reason"),
+            results.add(
+                VideoDetections(
+                    video_id,
+                    tuple(kept),
+                    header.duration_seconds,
+                    str(header.source.get("name", f"{video_id}.h5")),
+                    name,
+                    curves,
+                    detector.model.classes,
+                    header.record.get("partial_reason"),
+                )
             )
-            done.append(video_id)
-            if result.partial_reason is not None:
-                fields = about("video", video_id=video_id, status="in part", reason=result.partial_reason)
-                log.warning("in part: %s: %s", video_id, result.partial_reason, extra=fields)
-            if style == "hrpro":
-                write_detections(out, result)
-            else:
-                together.append(result)
             if overlay or clips:
                 job = RenderJob(
-                    overlay=beside / "overlay" / f"{video_id}.mp4" if overlay else None,
-                    clips=beside / "clips" / video_id if clips else None,
+                    overlay=results.folder / "overlay" / f"{video_id}.mp4" if overlay else None,
+                    clips=results.folder / "clips" / video_id if clips else None,
                     shown=tuple(chosen(kept, min_score)),
                     cut=tuple(kept if top is not None else kept[:_CLIPS]),
                     colors=colors,
@@ -149,15 +132,46 @@ def detect_folder(
                 try:
                     renderer.render(raw[video_id], job, partial(on_drawn, video_id))
                 except (HrproError, OSError) as error:
-                    fail(video_id, f"detected, but not drawn: {error}")
+                    results.fail(Failure(video_id, f"detected, but not drawn: {error}", str(raw[video_id])))
                 task.end_video(video_id)
             task.advance(note=video_id)
-    if style == "activitynet":
-        write_activitynet(out if out.suffix == ".json" else out / ACTIVITYNET_NAME, together)
-    if records is not None:
-        update_failures(records, set(done) - failed.keys(), [])
-        tidy(records)
-    return done, failed
+    results.finish()
+    return results.done, results.failed
+
+
+class _Results:
+    """Where results go: a file a video in a folder, or one file for all; and what became of the videos."""
+
+    def __init__(self, out: Path, style: str) -> None:
+        is_one_file = style == "activitynet" and out.suffix == ".json"
+        self.folder = out.parent if is_one_file else out
+        self.done: list[str] = []
+        self.failed: dict[str, str] = {}
+        self._file = (out if is_one_file else out / ACTIVITYNET_NAME) if style == "activitynet" else None
+        self._together: list[VideoDetections] = []
+        self._has_failures_file = not is_one_file  # its folder may be anybody's
+
+    def add(self, video: VideoDetections) -> None:
+        self.done.append(video.video_id)
+        if video.partial_reason is not None:
+            fields = about("video", video_id=video.video_id, status="in part", reason=video.partial_reason)
+            log.warning("in part: %s: %s", video.video_id, video.partial_reason, extra=fields)
+        if self._file is None:
+            write_detections(self.folder, video)
+        else:
+            self._together.append(video)
+
+    def fail(self, failure: Failure) -> None:
+        self.failed[failure.video_id] = failure.reason
+        if self._has_failures_file:
+            update_failures(self.folder, {failure.video_id}, [failure])
+
+    def finish(self) -> None:
+        if self._file is not None:
+            write_activitynet(self._file, self._together)
+        if self._has_failures_file:
+            update_failures(self.folder, set(self.done) - self.failed.keys(), [])
+            tidy(self.folder)
 
 
 def _cut(detections: list[Detection], min_score: float | None, top: int | None) -> list[Detection]:
