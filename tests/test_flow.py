@@ -11,12 +11,12 @@ import pytest
 import torch
 from make_videos import moving_square
 
+from hrpro_pipeline.data.files import VIDEO_SUFFIXES
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import tvl1_cpu
 from hrpro_pipeline.extract.decoders import decode
 from hrpro_pipeline.extract.flow import flow_levels, quantise_flow, resolve_backend, tvl1
 from hrpro_pipeline.extract.tvl1 import Variant, _median, tvl1_pairs
-from hrpro_pipeline.extract.video import SUFFIXES
 
 # Mean end-point error in pixels, and share of 8-bit levels within one step, that our flow must keep to.
 TOLERANCE = 0.02
@@ -43,7 +43,7 @@ def agrees(frames: np.ndarray) -> None:
 
 @pytest.mark.shared
 def test_agrees_with_opencv_on_real_frames(shared: Path) -> None:
-    videos = [path for path in sorted((shared / "videos").iterdir()) if path.suffix in SUFFIXES]
+    videos = [path for path in sorted((shared / "videos").iterdir()) if path.suffix in VIDEO_SUFFIXES]
     assert len(videos) >= 9
     tried = 0
     for path in videos:
