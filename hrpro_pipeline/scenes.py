@@ -145,7 +145,8 @@ def render(scene: Scene) -> Iterator[np.ndarray]:
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
     """Encode uint8 RGB frames [H, W, 3] (even sides) as MP4: H.264, or MPEG-4 part 2 where FFmpeg lacks an encoder."""
-    codec, options = "libx264", {"crf": "16", "preset": "veryfast"}
+    # Without mbtree, with which x264 does not always give the same bytes for the same frames.
+    codec, options = "libx264", {"crf": "16", "preset": "veryfast", "x264-params": "mbtree=0"}
     if codec not in av.codecs_available:
         codec, options = "mpeg4", {"qmax": "3"}
     # The container is named because the temporary file's suffix does not tell it.

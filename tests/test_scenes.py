@@ -190,6 +190,16 @@ def test_a_demonstration_has_videos_segments_and_a_point_in_each_training_action
         assert start < float(row["time"]) < end
 
 
+def test_the_same_scene_gives_the_same_file(tmp_path: Path) -> None:
+    frames = list(render(make_scene("test_02", np.random.default_rng(0))))
+    written = set()
+    for number in range(8):
+        path = tmp_path / f"{number}.mp4"
+        write_video(path, frames, 25.0)
+        written.add(path.read_bytes())
+    assert len(written) == 1
+
+
 def test_training_actions_are_spread_over_all_classes(tmp_path: Path) -> None:
     write_demo(tmp_path, num_train=5, num_test=0, seed=3)
     rows = (tmp_path / "points.csv").read_text().splitlines()[1:]
