@@ -68,24 +68,6 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def processes_below(pid: int, module: str) -> list[int]:
-    """Processes that one has started, directly or not, and that run a module."""
-    parents, lines = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            lines[int(folder.name)] = (folder / "cmdline").read_text()
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it has just ended
-    found, below = [], [pid]
-    while below:
-        parent = below.pop()
-        children = [child for child, its in parents.items() if its == parent]
-        below += children
-        found += [child for child in children if module in lines[child]]
-    return found
-
-
 def emit(line: dict[str, Any]) -> None:
     """One JSON line on standard output."""
     sys.stdout.write(json.dumps(line) + "\n")

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 import torch
-from machine import describe, emit, processes_below
+from descendants import descendants
+from machine import describe, emit
 from made_videos import write_drifting
 
 
@@ -66,7 +67,7 @@ def _peaks(command: list[str]) -> tuple[int, dict[str, int]]:
     peaks = {"process": 0, "decoder": 0}
     with subprocess.Popen(command, stdout=sys.stderr) as process:
         while process.poll() is None:
-            for child in processes_below(process.pid, "decoder_process"):
+            for child in descendants(process.pid, "decoder_process"):
                 peaks["decoder"] = max(peaks["decoder"], _peak(child, "decoder_process"))
             peaks["process"] = max(peaks["process"], _peak(process.pid, "hrpro_pipeline"))
             time.sleep(0.2)

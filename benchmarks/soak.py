@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 import torch
-from machine import describe, emit, processes_below
+from descendants import descendants
+from machine import describe, emit
 from made_videos import write_drifting
 
 SETTINGS = ["--weights", "random", "--device", "cpu", "--set", "extract.resize=64", "--set", "extract.crop=64"]
@@ -76,7 +77,7 @@ def _extract(
     with subprocess.Popen([sys.executable, "-m", "hrpro_pipeline", *map(str, words)], stdout=sys.stderr) as process:
         for moment in moments:
             while process.poll() is None:
-                found = [(pid, kind) for kind in killed for pid in processes_below(process.pid, f"extract.{kind}")]
+                found = [(pid, kind) for kind in killed for pid in descendants(process.pid, f"extract.{kind}")]
                 if found and len(list((folder / out).glob("[!.]*.h5"))) >= moment:
                     pid, kind = rng.choice(found)
                     os.kill(pid, signal.SIGKILL)

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from descendants import descendants
 from make_videos import moving_square, write_video
-from processes import RGB, SMALL, command, descendants, hrpro, wait_for
+from processes import RGB, SMALL, command, hrpro, wait_for
 
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.failures import read_failures

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import skip_or_fail
+from descendants import descendants
 from make_videos import moving_square, write_sound, write_video
-from processes import RGB, command, descendants, hrpro, wait_for
+from processes import RGB, command, hrpro, wait_for
 
 from hrpro_pipeline.child import Child, ChildError
 from hrpro_pipeline.data.failures import Failure, read_failures, update_failures

@@ -77,9 +77,14 @@ def git_blob_sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_video_name(name: str) -> bool:
+    """Whether a file is a video by its name."""
+    return name.lower().endswith(VIDEO_SUFFIXES)
+
+
 def holds_videos(folder: Path) -> bool:
     """Whether a folder has files that are videos by their names."""
-    return any(file.suffix.lower() in VIDEO_SUFFIXES for file in folder.glob("*"))
+    return any(is_video_name(file.name) for file in folder.glob("*"))
 
 
 def safe_id(name: str) -> str:

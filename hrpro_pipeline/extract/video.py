@@ -11,7 +11,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from hrpro_pipeline.data.files import VIDEO_SUFFIXES, safe_id
+from hrpro_pipeline.data.files import VIDEO_SUFFIXES, is_video_name, safe_id
 from hrpro_pipeline.data.storage import Location, is_url, list_remote, name_of
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.containers import cut_off
@@ -313,16 +313,16 @@ def find_videos(paths: Sequence[Location]) -> dict[str, Location]:
 def _local_videos(path: Path) -> list[Path]:
     if not path.is_dir():
         return [_local_file(path, must_be_video=False)]
-    return _not_empty(path, sorted(file for file in path.iterdir() if _is_video_name(file.name)))
+    return _not_empty(path, sorted(file for file in path.iterdir() if _is_shown_video(file.name)))
 
 
 def _remote_videos(url: str) -> list[str]:
     files = list_remote(url)
-    return [url] if files is None else _not_empty(url, [file for file in files if _is_video_name(name_of(file))])
+    return [url] if files is None else _not_empty(url, [file for file in files if _is_shown_video(name_of(file))])
 
 
-def _is_video_name(name: str) -> bool:
-    return name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
+def _is_shown_video(name: str) -> bool:
+    return is_video_name(name) and not name.startswith(".")
 
 
 def _not_empty(folder: Location, files: list[Found]) -> list[Found]:
@@ -339,7 +339,7 @@ def _instead(folder: Path) -> str:
     if any(folder.glob("*.h5")):
         return "; it holds features: give it to `hrpro train` or `hrpro detect`"
     below = [inner for inner in sorted(folder.iterdir()) if inner.is_dir()]
-    with_videos = [inner for inner in below if any(_is_video_name(file.name) for file in inner.iterdir())]
+    with_videos = [inner for inner in below if any(_is_shown_video(file.name) for file in inner.iterdir())]
     return f"; give the folders that hold them, such as {with_videos[0]}" if with_videos else ""
 
 

@@ -50,7 +50,7 @@ def write_report(
         detections: by video, shown in this order.
         truth: ground truth by video; videos without detections are not shown.
         points: labelled points; those given as frames are shown where `truth` knows the video's frame rate.
-        failures: videos that could not be detected in, to be named.
+        failures: videos that could not be detected in, or not be drawn, to be named.
         evaluation, diagnosis: scores and errors for the summary.
         videos: files by video. The page holds small frames of them, and plays them where they lie, by a path relative
             to its own. One that cannot be read costs only its frames.
@@ -102,7 +102,7 @@ def _media(page: Path, videos: Mapping[str, Path]) -> dict[str, Media]:
 
 
 def _failed(failures: Sequence[Failure]) -> str:
-    """A list of the videos that are not on the page because they failed; nothing if there are none."""
+    """A list of the videos that failed; nothing if there are none."""
     if not failures:
         return ""
     lines = "".join(f"<li>{escape(each.video_id)}: {escape(each.reason)}</li>" for each in failures)
