@@ -31,12 +31,12 @@ from machine import describe, emit, timed
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import list_features, read_features
 from hrpro_pipeline.extract.backbones import load_backbones
-from hrpro_pipeline.extract.decoder_process import DecodeRequest, stream_video
 from hrpro_pipeline.extract.flow import tvl1
-from hrpro_pipeline.extract.frames import FrameChunk, resize_frame, resized_size
+from hrpro_pipeline.extract.folder import extract_folder
 from hrpro_pipeline.extract.i3d import random_i3d
-from hrpro_pipeline.extract.job import extract_folder
 from hrpro_pipeline.extract.preprocess import gray
+from hrpro_pipeline.extract.video.frames import FrameChunk, resize_frame, resized_size
+from hrpro_pipeline.extract.video.process import DecodeRequest, stream_video
 from hrpro_pipeline.extract.weights import RANDOM_SEED
 from hrpro_pipeline.models.device import resolve_device
 
@@ -127,7 +127,7 @@ def _chains(
     folder = videos[0].parent
     # Compiled functions and thread pools are there before the clock runs.
     extract_folder([videos[0]], folder / "warm", settings, weights="random", device=str(device))
-    with _Utilisation(device) as usage:
+    with _Utilization(device) as usage:
         summary = extract_folder(videos, folder / "features", settings, weights="random", device=str(device))
     line: dict[str, Any] = {
         "what": "whole chain",
@@ -228,7 +228,7 @@ def _cut(video: Path, seconds: float, folder: Path) -> Path | None:
     return target
 
 
-class _Utilisation:
+class _Utilization:
     """How busy a GPU is meanwhile, as nvidia-smi says twice a second."""
 
     def __init__(self, device: torch.device) -> None:
@@ -237,7 +237,7 @@ class _Utilisation:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "_Utilisation":
+    def __enter__(self) -> "_Utilization":
         if self._wanted:
             self._thread.start()
         return self
@@ -246,7 +246,7 @@ class _Utilisation:
         self._stop.set()
 
     def mean(self) -> dict[str, float]:
-        return {"gpu_utilisation_percent": float(np.mean(self._seen))} if self._seen else {}
+        return {"gpu_utilization_percent": float(np.mean(self._seen))} if self._seen else {}
 
     def _watch(self) -> None:
         query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from machine import copy_rate, describe, emit, matmul_rate, timed
 
-from hrpro_pipeline.extract import tvl1_cpu
-from hrpro_pipeline.extract.decoders import decode
-from hrpro_pipeline.extract.flow import flow_levels, tvl1
+from hrpro_pipeline.extract.flow import flow_levels, tvl1, tvl1_cpu
 from hrpro_pipeline.extract.preprocess import gray, resize_frame
+from hrpro_pipeline.extract.video.decoding import decode
 from hrpro_pipeline.models.device import resolve_device
 
 # An iteration reads six fields of state and three of coefficients a pixel and writes the six, in float32; and adds,

@@ -17,7 +17,7 @@ from machine import describe, emit
 from made_videos import write_drifting
 
 from hrpro_pipeline.configs.schema import ExtractSettings
-from hrpro_pipeline.extract.job import extract_folder
+from hrpro_pipeline.extract.folder import extract_folder
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Sphinx: the pages of this folder and the docstrings of the Python interface, as HTML that needs no network."""
 
-from hrpro_pipeline import __version__
+from hrpro_pipeline._version import __version__
 
 project = "hrpro"
 release = version = __version__

@@ -1,4 +1,4 @@
-"""hrpro: from raw, untrimmed videos and one labelled point per action to a trained temporal action detector.
+"""hrpro: from raw, untrimmed videos and one labeled point per action to a trained temporal action detector.
 
 from hrpro_pipeline import extract_features, train_detector, Detector, evaluate_detections, report_detections
 """
@@ -6,16 +6,17 @@ from hrpro_pipeline import extract_features, train_detector, Detector, evaluate_
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hrpro_pipeline._version import __version__
 from hrpro_pipeline.errors import HrproError
 
 if TYPE_CHECKING:
     from hrpro_pipeline.api import evaluate_detections, extract_features, report_detections, train_detector
     from hrpro_pipeline.infer.detector import Detector
 
-__version__ = "0.1.0"
 __all__ = [
     "Detector",
     "HrproError",
+    "__version__",
     "evaluate_detections",
     "extract_features",
     "report_detections",

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hrpro_pipeline import launch
+from hrpro_pipeline.base import launch
+from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.configs.schema import EvaluateSettings, ExtractSettings, Settings
 from hrpro_pipeline.data.annotations import (
@@ -25,18 +26,17 @@ from hrpro_pipeline.data.failures import read_failures
 from hrpro_pipeline.data.features import StoredFeatures, check_uniform, list_features, read_header
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.data.point_labels import Distribution, draw_points, points_csv
+from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError, UsageError
-from hrpro_pipeline.extract.job import ExtractionSummary, extract_folder
-from hrpro_pipeline.extract.video import find_videos
+from hrpro_pipeline.extract.folder import ExtractionSummary, extract_folder
 from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.infer.diagnosis import diagnose
 from hrpro_pipeline.infer.evaluation import Evaluation, drop_ambiguous, evaluate
 from hrpro_pipeline.infer.evaluator import evaluator, point_measure, segment_measure
-from hrpro_pipeline.infer.report import write_report
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
-from hrpro_pipeline.progress import progress
-from hrpro_pipeline.train.pictures import Sample, Shown
+from hrpro_pipeline.show.report import write_report
+from hrpro_pipeline.show.training import Sample, Shown
 from hrpro_pipeline.train.trainer import Selection, train
 
 PathLike = str | Path
@@ -165,7 +165,7 @@ def train_detector(
 
     Args:
         features: FEATURES folder.
-        points: CSV of labelled points.
+        points: CSV of labeled points.
         out: RUN folder to write.
         annotations: ActivityNet-style JSON: class list, frame rates, and segments for `evaluate_on`; the classes of
             the points are used without it.
@@ -175,7 +175,7 @@ def train_detector(
         validate_on: file that names training videos, or a share of them, to hold out: the checkpoint that finds their
             points best becomes the model.
         best_on_test: the checkpoint that scores best on `evaluate_on` becomes the model. Its score there says nothing
-            about other videos; the model and all that is made with it are labelled so.
+            about other videos; the model and all that is made with it are labeled so.
         preset: name of a preset.
         overrides: `section.key=value` settings over the preset.
         seed: of initial weights, order and dropout.
@@ -354,7 +354,7 @@ def report_detections(
         detections: DETECTIONS folder, one file of it, or an ActivityNet-style result file.
         out: HTML file to write.
         annotations: ground truth to show, and to evaluate against where it has segments.
-        points: CSV of labelled points to show.
+        points: CSV of labeled points to show.
         videos: folder of the video files, by id: the page shows frames of them and plays them where they lie.
         subset: evaluate on this subset; on the annotated videos that have detections otherwise.
         preset: gives tIoU thresholds and the videos left out of the evaluation.

@@ -27,3 +27,10 @@ class ProblemsError(HrproError):
             listed = "\n".join(f"  - {problem}" for problem in self.problems)
             text = f"{subject}: {len(self.problems)} problems\n{listed}"
         super().__init__(text)
+
+
+def one_line(error: Exception, limit: int = 160) -> str:
+    """An exception in a line of at most `limit` characters."""
+    # FFmpeg's errors carry a number that tells nobody anything.
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -19,7 +19,7 @@ from hrpro_pipeline.cli import main
 from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.failures import read_failures
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.video import probe
+from hrpro_pipeline.extract.video.probe import probe
 
 SMALL = ("--set", "extract.resize=32", "--set", "extract.crop=32")
 QUICK = ("--set", "snippet.steps=4", "--set", "instance.epochs=1")

@@ -37,7 +37,7 @@ def test_each_snippet_is_a_point_at_its_middle() -> None:
         ([0.6, 0.61, 0.62, 0.63, 0.64, 0.65, 0.66], "gfedc"),  # five at most
     ],
 )
-def test_classes_are_those_that_are_localised(video_scores: list[float], classes: str) -> None:
+def test_classes_are_those_that_are_localized(video_scores: list[float], classes: str) -> None:
     found = curves_of(candidates(np.zeros((3, 7)), np.zeros(3), video_scores), NAMES, CLOCK, 0.5)
     assert "".join(found.classes) == classes and len(found.scores) == len(classes)
 

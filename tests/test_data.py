@@ -57,7 +57,7 @@ class TestClock:
     def test_number_of_snippets(self, frames: int, count: int) -> None:
         assert CLOCK.num_snippets(frames) == count
 
-    def test_overlapping_snippets_are_centred_on_their_windows(self) -> None:
+    def test_overlapping_snippets_are_centered_on_their_windows(self) -> None:
         clock = SnippetClock(25, 16, 4)
         middle = clock.to_seconds(np.array([10.5]))[0]
         assert middle == pytest.approx(sum(clock.window_seconds(10)) / 2)

@@ -15,16 +15,16 @@ from conftest import skip_or_fail
 from make_videos import MADE, moving_square, write_made, write_video
 
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract import decoders
-from hrpro_pipeline.extract.decoders import Decoding, decode
-from hrpro_pipeline.extract.video import probe
+from hrpro_pipeline.extract.video import decoding as decoders
+from hrpro_pipeline.extract.video.decoding import Decoding, decode
+from hrpro_pipeline.extract.video.probe import probe
 
 # Of which files each decoder refuses or fails to give PyAV's frames, and the word in its reason.
 SEEKS = {"h264.ts", "mpeg2.ts", "mpeg2.mpg", "hevc.ts", "late.ts", "ntsc.ts", "sound.ts", "sound.mpg", "interlaced.ts"}
 OTHER_COLOUR = {"odd.webm", "odd.avi", "odd_420.mkv", "h264_10bit.mkv", "hevc_10bit.mp4", "av1_10bit.mp4"}
 DECORD_REFUSES = (
     dict.fromkeys(SEEKS, "not used for such files")
-    | dict.fromkeys(OTHER_COLOUR, "interpolates colour otherwise")
+    | dict.fromkeys(OTHER_COLOUR, "interpolates color otherwise")
     | dict.fromkeys(["h264.avi", "mpeg4.avi"], "timestamps disagree")
     | dict.fromkeys(["cut.mp4", "cut.mov", "cut_hevc.mp4"], "counts 30 frames, the container 23")
     | dict.fromkeys(["rotated_90.mp4", "rotated_270.mp4"], "failed after 0 frames")
@@ -105,7 +105,7 @@ def test_decord_gives_the_same_or_refuses(made: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", MADE)
 def test_torchcodec_gives_the_same_or_refuses(made: Path, name: str, torchcodec: None) -> None:
-    """Bit for bit: on the CPU it converts colour as PyAV does. Which files it refuses depends on FFmpeg's version."""
+    """Bit for bit: on the CPU it converts color as PyAV does. Which files it refuses depends on FFmpeg's version."""
     decoding = decode(made / name, "torchcodec")
     assert_same(decoding, all_frames(decode(made / name, "pyav")))
     assert decoding.decoder_device == "cpu"
@@ -136,7 +136,7 @@ def test_nvdec_agrees(made: Path, name: str, torchcodec: None) -> None:
     assert times == expected_times
     assert frames.shape == expected.shape
     difference = np.abs(frames.astype(np.int16) - expected)
-    assert difference.mean() < 6, "levels, on sharp edges of colour; smooth pictures differ by 1 or 2"
+    assert difference.mean() < 6, "levels, on sharp edges of color; smooth pictures differ by 1 or 2"
     if decoding.decoder_device == "cpu":
         assert str(decoding.fallback_reason).startswith("NVDEC refused: ")
     else:
@@ -282,7 +282,7 @@ def test_without_a_gpu_the_others_take_over(tmp_path: Path, torchcodec: None) ->
 def test_torch_is_not_imported_for_decord_and_pyav(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_square(5))
     code = (
-        "import sys; from pathlib import Path; from hrpro_pipeline.extract.decoders import decode; "
+        "import sys; from pathlib import Path; from hrpro_pipeline.extract.video.decoding import decode; "
         f"print(len(list(decode(Path({str(path)!r})))), 'torch' in sys.modules, 'torchcodec' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -545,7 +545,7 @@ def test_missing_frames_keep_the_others_in_place(tmp_path: Path) -> None:
     assert found[:3] == [0, 1, 2]
     assert found[-20:] == list(range(20, 40))
     swapped = [frame for _, frame in frames_with_holes(40, set())]
-    swapped[7], swapped[8] = swapped[8], swapped[7]  # labels of neighbours exchanged, as in AVI files with B-frames
+    swapped[7], swapped[8] = swapped[8], swapped[7]  # labels of neighbors exchanged, as in AVI files with B-frames
     found = [index for index, _ in decoders._with_indices(swapped, info)]  # type: ignore[arg-type]
     assert found == list(range(40))
 

@@ -118,7 +118,7 @@ def test_what_is_copied_reaches_the_build_and_nothing_else() -> None:
     sources = {source for i, (name, _) in enumerate(instructions()) if name == "COPY" for source in only_sources(i)}
     assert sources == {"pyproject.toml", "constraints.txt", "LICENSE", "hrpro_pipeline"}
     assert all((ROOT / source).exists() and in_build(source) for source in sources)
-    assert in_build("hrpro_pipeline/infer/page/page.html")
+    assert in_build("hrpro_pipeline/show/page/page.html")
     for path in (".git/config", ".venv/bin/python", ".env", "tests/test_docker.py", "videos/a.mp4", "README.md"):
         assert not in_build(path), f"{path} would be sent to the build"
     assert not in_build("hrpro_pipeline/__pycache__/cli.pyc")

@@ -21,7 +21,7 @@ from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract import engines
 from hrpro_pipeline.extract.engines import in_processes, is_suspect, survivors
 from hrpro_pipeline.extract.extractor import Job
-from hrpro_pipeline.extract.job import extract_folder
+from hrpro_pipeline.extract.folder import extract_folder
 from hrpro_pipeline.extract.worker import Extraction
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,15 +20,16 @@ from hrpro_pipeline.data.features import VideoFeatures, list_features, read_feat
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import extractor
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
-from hrpro_pipeline.extract.decoders import decode
 from hrpro_pipeline.extract.extractor import Extractor, Job, extract_video, extract_videos, load_extractor
-from hrpro_pipeline.extract.flow import quantise_flow, tvl1
-from hrpro_pipeline.extract.frames import FrameChunk, frame_chunks, resize_frame, resized_size
+from hrpro_pipeline.extract.flow import quantize_flow, tvl1
+from hrpro_pipeline.extract.folder import extract_folder
 from hrpro_pipeline.extract.i3d import random_i3d
-from hrpro_pipeline.extract.job import extract_folder
 from hrpro_pipeline.extract.preprocess import Windows, crop_views, gray, resize_on_device
 from hrpro_pipeline.extract.rows import Rows
-from hrpro_pipeline.extract.video import probe, resample
+from hrpro_pipeline.extract.video.clock import resample
+from hrpro_pipeline.extract.video.decoding import decode
+from hrpro_pipeline.extract.video.frames import FrameChunk, frame_chunks, resize_frame, resized_size
+from hrpro_pipeline.extract.video.probe import probe
 
 CPU = torch.device("cpu")
 SMALL = ExtractSettings(precision="float32", resize=40, crop=32)
@@ -68,7 +69,7 @@ def direct(path: Path, backbones: dict[str, Backbone], settings: ExtractSettings
             clip = images[index.clamp(max=len(images) - 1)].transpose(0, 1)  # [channels, t, H, W]
             views = torch.stack(direct_crops(clip, stream, settings))
             if stream == "flow":
-                views = quantise_flow(views, settings.flow_clamp)
+                views = quantize_flow(views, settings.flow_clamp)
             with torch.inference_mode():
                 features = backbones[stream].module(views)[:, 0]
             rows.append((features.mean(0) if settings.crop_fusion == "mean" else features.flatten()).numpy())
@@ -431,7 +432,7 @@ import sys
 from pathlib import Path
 import torch
 from hrpro_pipeline.configs.schema import ExtractSettings
-from hrpro_pipeline.extract.job import extract_folder
+from hrpro_pipeline.extract.folder import extract_folder
 torch.set_num_threads(1)
 settings = ExtractSettings(resize=32, crop=32, streams=("rgb",))
 say = lambda video_id, status: (sys.stdout.write(video_id + "\\n"), sys.stdout.flush())
@@ -506,8 +507,8 @@ def test_gray_and_resize_on_a_device_are_opencv_s() -> None:
 
 def test_crop_views() -> None:
     image = torch.arange(5 * 6).view(1, 5, 6)
-    centre = crop_views(image, 3, "center")
-    assert [view.tolist() for view in centre] == [[[[7, 8, 9], [13, 14, 15], [19, 20, 21]]]]
+    center = crop_views(image, 3, "center")
+    assert [view.tolist() for view in center] == [[[[7, 8, 9], [13, 14, 15], [19, 20, 21]]]]
     five = crop_views(image, 3, "five")
     assert [int(view[0, 0, 0]) for view in five] == [0, 3, 12, 15, 7]
     ten = crop_views(image, 3, "ten")

@@ -16,13 +16,13 @@ from descendants import descendants
 from make_videos import moving_square, write_sound, write_video
 from processes import RGB, command, hrpro, wait_for
 
-from hrpro_pipeline.child import Child, ChildError
+from hrpro_pipeline.base.child import Child, ChildError
 from hrpro_pipeline.data.failures import Failure, read_failures, update_failures
 from hrpro_pipeline.data.features import read_features, read_header
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract import decoder_process
-from hrpro_pipeline.extract.decoder_process import DecodeRecord, DecodeRequest, DecoderProcess
-from hrpro_pipeline.extract.frames import FrameChunk
+from hrpro_pipeline.extract.video import process as decoder_process
+from hrpro_pipeline.extract.video.frames import FrameChunk
+from hrpro_pipeline.extract.video.process import DecodeRecord, DecodeRequest, DecoderProcess
 
 # Stands in for decord where Python finds it first: a library that crashes or hangs, as real ones do.
 BAD_DECORD = """
@@ -333,7 +333,7 @@ def test_child_says_how_it_ended() -> None:
     with pytest.raises(ChildError):
         child.ask({})
     child.close()
-    silent = Child("hrpro_pipeline.extract.decoder_process", 0.3)
+    silent = Child("hrpro_pipeline.extract.video.process", 0.3)
     start = time.monotonic()
     with pytest.raises(ChildError, match="did not answer within 0.3 s"):
         silent.answer()
@@ -405,7 +405,7 @@ def test_a_frame_that_would_be_huge_is_refused(tmp_path: Path) -> None:
 
 EVIL = """
 import sys
-from hrpro_pipeline import child
+from hrpro_pipeline.base import child
 channel = child.serve()
 channel.receive()
 channel.send({header}, b"123")

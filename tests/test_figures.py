@@ -11,15 +11,16 @@ import torch
 from click.testing import CliRunner
 
 from hrpro_pipeline.cli import main
+from hrpro_pipeline.commands.figures import _names, write_figures
 from hrpro_pipeline.data.annotations import Segment, VideoAnnotation
 from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.data.features import write_features
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.figures import _names, write_figures
-from hrpro_pipeline.infer import drawing, views
-from hrpro_pipeline.infer.colors import PALETTE, class_colors
 from hrpro_pipeline.models.checkpoint import load_model
+from hrpro_pipeline.show import figures as drawing
+from hrpro_pipeline.show import views
+from hrpro_pipeline.show.colors import PALETTE, class_colors
 from hrpro_pipeline.train.moments import observed_videos, read_moments
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -82,8 +83,8 @@ def test_segments_of_classes_that_the_model_has() -> None:
 
 def test_tsne_keeps_what_is_alike_together() -> None:
     rng = np.random.default_rng(0)
-    centres = np.eye(3, 16)
-    vectors = np.concatenate([centre + 0.05 * rng.standard_normal((20, 16)) for centre in centres])
+    centers = np.eye(3, 16)
+    vectors = np.concatenate([center + 0.05 * rng.standard_normal((20, 16)) for center in centers])
     at = views.tsne(vectors)
     np.testing.assert_array_equal(at, views.tsne(vectors))
     np.testing.assert_allclose(at, views.tsne(vectors * 7), atol=1e-2)  # directions alone count
@@ -261,7 +262,7 @@ def test_figures_of_a_run(made: Path, tmp_path: Path) -> None:
     assert {"input features", "embedding of stage 1", "background"} <= words(tmp_path / "figB-tsne.svg")
     reliability = tmp_path / "figC-reliability-v0.svg"
     assert {f"step {step}" for step in (0, 10, 20, 30, 40)} <= words(reliability)
-    assert {"reliable proposal", "labelled point"} <= words(reliability)
+    assert {"reliable proposal", "labeled point"} <= words(reliability)
     assert len(boxes(reliability, "reliable-4-")) == 3
     truth, points = boxes(reliability, "truth-"), boxes(reliability, "point-")
     for number in range(3):

@@ -1,4 +1,4 @@
-"""TV-L1: our kernel against OpenCV, its edges, and the 8-bit quantisation."""
+"""TV-L1: our kernel against OpenCV, its edges, and the 8-bit quantization."""
 
 import os
 import subprocess
@@ -13,10 +13,9 @@ from make_videos import moving_square
 
 from hrpro_pipeline.data.files import VIDEO_SUFFIXES
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract import tvl1_cpu
-from hrpro_pipeline.extract.decoders import decode
-from hrpro_pipeline.extract.flow import flow_levels, quantise_flow, resolve_backend, tvl1
-from hrpro_pipeline.extract.tvl1 import Variant, _median, tvl1_pairs
+from hrpro_pipeline.extract.flow import flow_levels, quantize_flow, resolve_backend, tvl1, tvl1_cpu
+from hrpro_pipeline.extract.flow.tvl1_torch import Variant, _median, tvl1_pairs
+from hrpro_pipeline.extract.video.decoding import decode
 
 # Mean end-point error in pixels, and share of 8-bit levels within one step, that our flow must keep to.
 TOLERANCE = 0.02
@@ -106,7 +105,8 @@ def test_variants_differ_as_opencv_versions_do() -> None:
 TRITON = """
 import sys
 import numpy as np, torch
-from hrpro_pipeline.extract import tvl1, tvl1_cuda
+from hrpro_pipeline.extract.flow import tvl1_cuda
+from hrpro_pipeline.extract.flow import tvl1_torch as tvl1
 for module in (tvl1, tvl1_cuda):
     module.WARPS, module.OUTER_ITERATIONS = 2, 2
 tvl1.SCALES = 2
@@ -161,7 +161,7 @@ def test_triton_kernels_compile_for_gpus(name: str, capability: int) -> None:
     triton = pytest.importorskip("triton", reason="Triton is not installed")
     compiler = pytest.importorskip("triton.compiler")
     target = pytest.importorskip("triton.backends.compiler").GPUTarget("cuda", capability, 32)
-    kernel = getattr(pytest.importorskip("hrpro_pipeline.extract.tvl1_cuda"), name)
+    kernel = getattr(pytest.importorskip("hrpro_pipeline.extract.flow.tvl1_cuda"), name)
     constants = KERNELS[name]
     types = {argument: "*fp32" if argument in ARRAYS else "i32" for argument in kernel.arg_names}
     types |= {"limit": "fp32", "buffer_stride": "i64"} | dict.fromkeys(constants, "constexpr")
@@ -291,13 +291,13 @@ def test_backends() -> None:
         tvl1_pairs(torch.zeros(1, 20, 20), torch.zeros(1, 20, 21))
 
 
-def test_quantisation_is_rounded_as_in_published_features() -> None:
+def test_quantization_is_rounded_as_in_published_features() -> None:
     flow = torch.tensor([-25.0, -20, -0.04, 0, 0.04, 1, 20, 99])
     assert flow_levels(flow, 20).tolist() == [0, 0, 127, 128, 128, 134, 255, 255]
-    scaled = quantise_flow(flow)
+    scaled = quantize_flow(flow)
     assert scaled[0] == -1
     assert scaled[-1] == 1
     assert scaled[3].item() == pytest.approx(128 / 255 * 2 - 1, abs=1e-6)
     assert flow_levels(flow, 20, "floored").tolist() == [0, 0, 127, 127, 127, 133, 255, 255]
-    half = quantise_flow(torch.tensor([10.0]), clamp=10.0)
+    half = quantize_flow(torch.tensor([10.0]), clamp=10.0)
     assert half.item() == 1

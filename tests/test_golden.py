@@ -20,7 +20,7 @@ from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 from hrpro_pipeline.train.reliable import reliable_proposals
-from hrpro_pipeline.train.snippet_stage import SnippetBatch, initialise_prototypes, train_step
+from hrpro_pipeline.train.snippet_stage import SnippetBatch, initialize_prototypes, train_step
 
 SECONDS_PER_SNIPPET = 16 / 25
 
@@ -90,7 +90,7 @@ def test_snippet_training_trace(golden: Path) -> None:
         return SnippetBatch([], torch.cat(features), torch.cat(points), packing)
 
     assert not model.prototypes.any()
-    initialise_prototypes(model, [batch([video]) for video in videos])
+    initialize_prototypes(model, [batch([video]) for video in videos])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=5e-4, fused=True)
     model.train()
     expected = file["losses"]

@@ -23,9 +23,10 @@ from make_videos import moving_square, write_video
 from processes import RGB, command, hrpro
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hrpro_pipeline import progress
 from hrpro_pipeline.api import train_detector
-from hrpro_pipeline.train import pictures, trainer
+from hrpro_pipeline.base import progress
+from hrpro_pipeline.show import training as pictures
+from hrpro_pipeline.train import trainer
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_a_terminal_gets_bars_that_are_gone_in_the_end(stored: Path, tmp_path: P
 def test_log_lines_are_not_broken(tmp_path: Path) -> None:
     script = """
 import logging
-from hrpro_pipeline.progress import progress, set_up_logging
+from hrpro_pipeline.base.progress import progress, set_up_logging
 set_up_logging("text")
 with progress("working", 3, "videos") as task:
     task.video("[red]odd[/red]", 1, 2, "frames")
@@ -188,7 +189,7 @@ class TestTasks:
     @pytest.fixture(autouse=True)
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("hrpro_pipeline.progress.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("hrpro_pipeline.base.progress.time.monotonic", lambda: self.now)
         monkeypatch.setattr(logging.root, "handlers", [])
         monkeypatch.setattr(logging.root, "level", logging.WARNING)
 
@@ -296,10 +297,10 @@ class TestTensorBoard:
         assert not self.has(unseen, pictures._POINT)
         assert self.has(unseen, pictures._TRUTH), "an annotated video has its ground truth"
 
-    def has(self, encoded: bytes, colour: tuple[int, int, int]) -> bool:
-        """Whether a picture has a colour, below its legend."""
+    def has(self, encoded: bytes, color: tuple[int, int, int]) -> bool:
+        """Whether a picture has a color, below its legend."""
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[26:, :, ::-1]
-        return bool((image == colour).all(axis=2).any())
+        return bool((image == color).all(axis=2).any())
 
     def test_pictures_change_nothing_and_keep_to_their_share(
         self, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -308,7 +308,7 @@ def test_a_folder_without_weights(here: Path) -> None:
         (["--set", "steps=5"], ["expected section.key=value", "--set steps=5"]),
         (
             ["--set", "snippet.steps=many"],
-            ["Input should be a valid integer", "'many'", "optimiser steps (1000 by default)"],
+            ["Input should be a valid integer", "'many'", "optimizer steps (1000 by default)"],
         ),
         (["--set", "extract.streams=flow"], ["got 'flow'", "extract.streams", "[rgb, flow] by default"]),
         (["--set", "snippet.batch_size=0"], ["Input should be greater than 0", "snippet.batch_size"]),

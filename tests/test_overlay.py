@@ -14,11 +14,11 @@ from make_videos import moving_square, write_made, write_video
 from hrpro_pipeline.cli import main
 from hrpro_pipeline.data.detections import Detection, read_detections
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.decoders import decode
-from hrpro_pipeline.extract.video import probe
-from hrpro_pipeline.infer.clips import clip_name
-from hrpro_pipeline.infer.overlay import MOST_LABELS, chosen
-from hrpro_pipeline.infer.render import Renderer, RenderJob, render
+from hrpro_pipeline.extract.video.decoding import decode
+from hrpro_pipeline.extract.video.probe import probe
+from hrpro_pipeline.show.clips import clip_name
+from hrpro_pipeline.show.overlay import MOST_LABELS, chosen
+from hrpro_pipeline.show.render import Renderer, RenderJob, render
 
 COLORS = {"run": "#4477AA", "sit": "#EE6677", "jump": "#228833", "lie": "#CCBB44"}
 

@@ -22,7 +22,7 @@ from processes import wait_for
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import engines, ray_engine
-from hrpro_pipeline.extract.job import extract_folder
+from hrpro_pipeline.extract.folder import extract_folder
 from hrpro_pipeline.extract.ray_engine import _Size, _size, _spread
 from hrpro_pipeline.extract.worker import Extraction, Job, Outcome
 

@@ -25,10 +25,10 @@ from hrpro_pipeline.data.annotations import Point, Segment, VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, Detection, VideoDetections, write_detections
 from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.infer.colors import PALETTE, class_color
 from hrpro_pipeline.infer.diagnosis import BACKGROUND, DOUBLE, LEFT_OUT, RIGHT, diagnose
 from hrpro_pipeline.infer.evaluation import evaluate
-from hrpro_pipeline.infer.report import write_report
+from hrpro_pipeline.show.colors import PALETTE, class_color
+from hrpro_pipeline.show.report import write_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 ODD = "a & b\u2028c <b>$title"
@@ -397,7 +397,7 @@ def test_browser_draws_the_page(full: Path, browser: Any) -> None:
     assert tab.page.locator(BARS).count() == 7  # 2 true segments, 5 detections
     assert {"Dive", "Jump", "00:00"} <= set(tab.texts("#timeline text"))
     assert tab.page.locator("#timeline .scatterlayer path.js-line").count() == 2  # attention, score
-    assert tab.page.locator("#timeline .scatterlayer path.point").count() == 2  # labelled points
+    assert tab.page.locator("#timeline .scatterlayer path.point").count() == 2  # labeled points
     assert tab.texts("#list li") == ["first5 shown · 2 true", f"{HOSTILE}4 shown", "empty0 shown"]
     assert tab.texts("#detections tbody td.kind") == ["right"] + ["background"] * 4
     assert "1 of 2 true segments found" in tab.texts("#facts")[0]

@@ -160,7 +160,7 @@ class TestSelection:
             line["step"] for line in found if line["point_mAP"] == best["point_mAP"]
         )
 
-    def test_best_on_test_is_labelled_everywhere(self, stored: Path, tmp_path: Path) -> None:
+    def test_best_on_test_is_labeled_everywhere(self, stored: Path, tmp_path: Path) -> None:
         arguments = ["--annotations", stored / "gt.json", "--evaluate-on", "Test", "--best-on-test", "--device", "cpu"]
         words = [word for override in QUICK for word in ("--set", override)]
         command = ["train", stored / "features", "--points", stored / "points.csv", "--out", tmp_path / "run"]

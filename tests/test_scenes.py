@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from hrpro_pipeline.scenes import (
+from hrpro_pipeline.commands.scenes import (
     _PAINT,
     CLASSES,
     DISTRACTORS,
@@ -54,7 +54,7 @@ def test_a_look_or_a_motion_alone_leaves_two_classes() -> None:
 
 
 @pytest.mark.parametrize("part", [0, 1])
-def test_gray_frames_do_not_tell_the_colours(part: int) -> None:
+def test_gray_frames_do_not_tell_the_colors(part: int) -> None:
     lumas = [luma(np.array(paint[part])) for paint in _PAINT.values()]
     assert max(lumas) - min(lumas) < 3
 
@@ -108,13 +108,13 @@ def test_each_motion_moves_its_own_way() -> None:
         scene = one_action(label)
         frames = list(render(scene))
         room = frames[0].astype(int)
-        centres = []
+        centers = []
         for frame in frames[25:45]:
-            # Colourful pixels are the wheel; the shadow changes brightness alone.
-            colourful = np.abs((frame - room) - (frame - room).mean(axis=2, keepdims=True)).sum(axis=2) > 60
-            y, x = np.nonzero(colourful)
-            centres.append((x.mean(), y.mean()))
-        paths[label] = np.ptp(np.array(centres), axis=0)
+            # Colorful pixels are the wheel; the shadow changes brightness alone.
+            colorful = np.abs((frame - room) - (frame - room).mean(axis=2, keepdims=True)).sum(axis=2) > 60
+            y, x = np.nonzero(colorful)
+            centers.append((x.mean(), y.mean()))
+        paths[label] = np.ptp(np.array(centers), axis=0)
     for label, (wide, high) in paths.items():
         match label.split()[1]:
             case "spin":

@@ -21,9 +21,9 @@ from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data import storage
 from hrpro_pipeline.data.failures import Failure, read_failures, update_failures
 from hrpro_pipeline.data.features import read_features, read_header
+from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.job import ExtractionSummary, extract_folder
-from hrpro_pipeline.extract.video import find_videos
+from hrpro_pipeline.extract.folder import ExtractionSummary, extract_folder
 
 SETTINGS = ExtractSettings(resize=32, crop=32, streams=("rgb",), precision="float32")
 OVERRIDES = ["extract.resize=32", "extract.crop=32", "extract.streams=[rgb]", "extract.precision=float32"]

@@ -8,8 +8,8 @@ import pytest
 from make_videos import moving_square, write_video
 
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.infer import thumbnails
-from hrpro_pipeline.infer.thumbnails import FilmStrip, film_strip
+from hrpro_pipeline.show import thumbnails
+from hrpro_pipeline.show.thumbnails import FilmStrip, film_strip
 
 FPS = 10
 

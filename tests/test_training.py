@@ -35,7 +35,7 @@ def settings(*overrides: str) -> Settings:
 
 
 def video(name: str, length: int, points: list[tuple[float, int]], seed: int = 0) -> TrainingVideo:
-    """Noise in which each point's neighbourhood of +-2 snippets carries the vector of its class."""
+    """Noise in which each point's neighborhood of +-2 snippets carries the vector of its class."""
     rng = np.random.default_rng([seed, length])
     features = 0.3 * rng.random((length, DIM), np.float32)
     for position, label in points:
@@ -176,7 +176,7 @@ EDGE_CASES = {
     "the same point twice": dataset(video("a", 20, [(5.5, 0), (5.5, 0)]), video("b", 20, [(8.5, 2)])),
     "points at both ends": dataset(video("a", 20, [(0.0, 0), (19.9, 1)]), video("b", 20, [(0.0, 2)])),
     "a point in every snippet": dataset(video("a", 4, [(0.5, 0), (1.5, 1), (2.5, 0), (3.5, 2)])),
-    "neighbouring points": dataset(video("a", 20, [(5.5, 0), (6.5, 1)]), video("b", 20, [(8.5, 2), (9.5, 2)])),
+    "neighboring points": dataset(video("a", 20, [(5.5, 0), (6.5, 1)]), video("b", 20, [(8.5, 2), (9.5, 2)])),
 }
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from make_videos import MADE, X264_B, moving_square, write_made, write_sound, write_video
 
+from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract import video
-from hrpro_pipeline.extract.decoders import decode
-from hrpro_pipeline.extract.video import clock_indices, cut_at, find_videos, num_clock_frames, probe, resample
+from hrpro_pipeline.extract.video import info as video
+from hrpro_pipeline.extract.video.clock import clock_indices, cut_at, num_clock_frames, resample
+from hrpro_pipeline.extract.video.decoding import decode
+from hrpro_pipeline.extract.video.probe import probe
 
 CLOCK_FRAMES = {
     "arm_wrestling.mp4": 250,
@@ -390,8 +392,8 @@ def test_frames_on_the_clock_end_with_the_last_decoded_frame(tmp_path: Path) -> 
 PEAK = r"""
 import re, sys
 from pathlib import Path
-from hrpro_pipeline.extract.decoders import decode
-from hrpro_pipeline.extract.video import probe
+from hrpro_pipeline.extract.video.decoding import decode
+from hrpro_pipeline.extract.video.probe import probe
 path, what = Path(sys.argv[1]), sys.argv[2]
 if what == "probe":
     probe(path)

@@ -88,7 +88,7 @@ def test_downloaded_once_then_read_from_the_converted_copy(served: tuple[Path, s
     assert QuietHandler.requests == ["/made.pt"]
     with weights.safe_open(cache / "made.safetensors", framework="pt") as file:
         metadata = file.metadata()
-    assert metadata["licence"] == "Apache-2.0"
+    assert metadata["license"] == "Apache-2.0"
     assert metadata["url"] == entry.url
     assert "piergiaj" in metadata["origin"]
     assert [row.ok for row in verify_all(cache, (entry,))] == [True]
@@ -230,7 +230,7 @@ def test_a_folder_of_weights(tmp_path: Path) -> None:
 def test_entries_are_complete() -> None:
     for entry in (*ENTRIES, *ALTERNATIVES):
         assert entry.url.startswith("https://")
-        assert entry.licence in ("Apache-2.0", "MIT")
+        assert entry.license in ("Apache-2.0", "MIT")
         assert entry.git_sha1 is None or len(entry.git_sha1) == 40
         assert entry.git_sha1 is not None or "pytorchvideo" in entry.url
     assert {(entry.backbone, entry.stream) for entry in ENTRIES} == {

@@ -37,7 +37,7 @@ class ExtractSettings(Section):
     )
     crop: int = Field(224, ge=32, description="side of a crop in pixels")
     crops: Literal["center", "five", "ten"] = Field(
-        "center", description="the centre; with the corners (five); and all of them mirrored (ten)"
+        "center", description="the center; with the corners (five); and all of them mirrored (ten)"
     )
     crop_fusion: Literal["mean", "stacked"] = Field(
         "mean", description="features of several crops: averaged, or side by side (D = crops x 1024)"
@@ -71,7 +71,7 @@ class ExtractSettings(Section):
 class SnippetSettings(Section):
     """Stage 1, snippet level."""
 
-    steps: int = Field(1000, ge=0, description="optimiser steps")
+    steps: int = Field(1000, ge=0, description="optimizer steps")
     batch_size: Positive = Field(16, description="whole videos a step")
     learning_rate: float = Field(1e-4, gt=0, description="Adam learning rate")
     weight_decay: Weight = Field(5e-4, description="Adam weight decay (paper: 1e-3)")
@@ -124,7 +124,7 @@ class DetectSettings(Section):
     """Candidate proposals and post-processing."""
 
     upsample: Positive = Field(2, description="temporal upsampling of the scores")
-    class_threshold: Share = Field(0.5, description="classes with at least this video score are localised")
+    class_threshold: Share = Field(0.5, description="classes with at least this video score are localized")
     class_grid: Grid = Field((0.0, 0.25, 0.025), description="thresholds on class scores: start, stop, step")
     attention_grid: Grid = Field((0.5, 0.725, 0.025), description="thresholds on attention: start, stop, step")
     outer_ratio: Weight = Field(0.25, description="outer margin of the OIC score, in proposal lengths")

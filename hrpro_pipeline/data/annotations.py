@@ -38,7 +38,7 @@ class VideoAnnotation:
 
 @dataclass(frozen=True)
 class Point:
-    """One labelled point, in `seconds` or as `frame` index at the video's own rate; `line` is its place in the file."""
+    """One labeled point, in `seconds` or as `frame` index at the video's own rate; `line` is its place in the file."""
 
     video_id: str
     label: str

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.annotations import VideoAnnotation, read_annotations
 from hrpro_pipeline.data.features import feature_path, write_features
 from hrpro_pipeline.data.files import is_safe_id
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
-from hrpro_pipeline.progress import progress
 
 
 def import_archive(archive: Path, out: Path, clock: SnippetClock) -> list[str]:

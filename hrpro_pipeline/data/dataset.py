@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hrpro_pipeline import launch
+from hrpro_pipeline.base import launch
+from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.annotations import Point, VideoAnnotation, class_names
 from hrpro_pipeline.data.features import (
     STREAMS,
@@ -24,7 +25,6 @@ from hrpro_pipeline.data.features import (
 )
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
-from hrpro_pipeline.progress import progress
 
 # Classes that are named one by one.
 _MOST_LISTED = 20
@@ -123,7 +123,7 @@ def load_training_set(
 
     Args:
         features: FEATURES folder.
-        points: labelled points; the videos that have points are the training videos, unless `video_ids` names them.
+        points: labeled points; the videos that have points are the training videos, unless `video_ids` names them.
         annotations: may be empty; gives the frame rate of points in frames, durations and the class list.
             Its segments are not used.
         streams: the streams to use, of those that the features have.

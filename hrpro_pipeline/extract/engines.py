@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import chain
 
-from hrpro_pipeline.child import Child, ChildError
+from hrpro_pipeline.base.child import Child, ChildError
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.ahead import Shared, ahead
 from hrpro_pipeline.extract.extractor import Job, OnFrames

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpro_pipeline import __version__
+from hrpro_pipeline._version import __version__
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
 from hrpro_pipeline.data.files import safe_id, sha256
@@ -29,12 +29,12 @@ from hrpro_pipeline.data.storage import local_copy, name_of, version
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.ahead import Shared, ahead
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
-from hrpro_pipeline.extract.decoder_process import DecodeRecord, DecodeRequest, DecoderProcess, StreamItem, VideoFacts
-from hrpro_pipeline.extract.decoders import DECODERS
 from hrpro_pipeline.extract.flow import flow_levels, resolve_backend, tvl1
-from hrpro_pipeline.extract.frames import FrameChunk
 from hrpro_pipeline.extract.preprocess import Windows, clip, crop_views, gray
 from hrpro_pipeline.extract.rows import Rows
+from hrpro_pipeline.extract.video.decoding import DECODERS
+from hrpro_pipeline.extract.video.frames import FrameChunk
+from hrpro_pipeline.extract.video.process import DecodeRecord, DecodeRequest, DecoderProcess, StreamItem, VideoFacts
 from hrpro_pipeline.models.device import resolve_device, send
 
 log = logging.getLogger(__name__)

@@ -103,7 +103,7 @@ class Mixed(nn.Module):
 class InceptionI3D(nn.Module):
     """Clips [B, in_channels, t, H, W] in [-1, 1] -> features [B, t', 1024].
 
-    The features are Mixed_5c averaged over two neighbouring time steps and over all space: t' is 1 for
+    The features are Mixed_5c averaged over two neighboring time steps and over all space: t' is 1 for
     16 frames and 2 for 24. The classifier of the published networks is left out.
 
     Args:

@@ -31,7 +31,7 @@ def resize_on_device(frame: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def crop_views(images: Tensor, side: int, crops: Crops) -> list[Tensor]:
-    """Crops of the last two axes, views [..., side, side]: the centre; or the four corners and the centre.
+    """Crops of the last two axes, views [..., side, side]: the center; or the four corners and the center.
 
     For "ten", those five and then those five of the image mirrored left to right.
     """

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hrpro_pipeline import __version__
+from hrpro_pipeline._version import __version__
 from hrpro_pipeline.data.storage import is_url
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.engines import is_suspect, survivors, with_first

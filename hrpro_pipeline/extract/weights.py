@@ -1,4 +1,4 @@
-"""Kinetics weights: where they come from, their digests and licences, and a local cache of checked copies."""
+"""Kinetics weights: where they come from, their digests and licenses, and a local cache of checked copies."""
 
 import http.client
 import logging
@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.files import git_blob_sha1, replacing, sha256, write_text
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class WeightEntry:
     stream: str
     url: str
     git_sha1: str | None
-    licence: str
+    license: str
     origin: str
     preprocessing: str
 
@@ -55,7 +55,7 @@ class WeightEntry:
         return self.name + Path(self.url).suffix
 
 
-def _i3d(stream: str, repository: str, commit: str, path: str, git_sha1: str, licence: str) -> WeightEntry:
+def _i3d(stream: str, repository: str, commit: str, path: str, git_sha1: str, license: str) -> WeightEntry:
     owner = repository.split("/")[0]
     return WeightEntry(
         name=f"i3d_{stream}_{owner}",
@@ -63,7 +63,7 @@ def _i3d(stream: str, repository: str, commit: str, path: str, git_sha1: str, li
         stream=stream,
         url=f"https://raw.githubusercontent.com/{repository}/{commit}/{path}",
         git_sha1=git_sha1,
-        licence=licence,
+        license=license,
         origin=f"{repository}: Inception-I3D, ImageNet then Kinetics-400 (Carreira and Zisserman 2017)",
         preprocessing="224 x 224, [-1, 1]; flow: TV-L1 clamped to +-20 px, 8 bit, [-1, 1]",
     )
@@ -86,7 +86,7 @@ def _pytorchvideo(backbone: str, file: str) -> WeightEntry:
         stream="rgb",
         url=f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{file}",
         git_sha1=None,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         origin="facebookresearch/pytorchvideo model zoo: Kinetics-400",
         preprocessing="(x / 255 - 0.45) / 0.225",
     )
@@ -101,7 +101,7 @@ ENTRIES = (
     _pytorchvideo("x3d_m", "X3D_M.pyth"),
 )
 I3D_ENTRIES = ENTRIES[:2]
-# The same networks in another port's files: recognised when a folder holds them.
+# The same networks in another port's files: recognized when a folder holds them.
 ALTERNATIVES = (
     _hassony2("rgb", "2a7c22e23e6c74f50a0166ce61110bccd2ab48bb"),
     _hassony2("flow", "5d552d2206f41089c428b0d9d8de3b1fccc85b5a"),
@@ -126,7 +126,7 @@ class WeightRow:
 
     name: str
     stream: str
-    licence: str
+    license: str
     path: Path
     status: str
     ok: bool
@@ -134,7 +134,7 @@ class WeightRow:
     @property
     def text(self) -> str:
         """The row as a line."""
-        return f"{self.name} ({self.stream}, {self.licence}): {self.status}; {self.path}"
+        return f"{self.name} ({self.stream}, {self.license}): {self.status}; {self.path}"
 
 
 def cache_folder() -> Path:
@@ -211,7 +211,7 @@ def list_all(folder: Path | None = None, entries: tuple[WeightEntry, ...] = ENTR
     for entry in entries:
         path = _converted(entry, folder or cache_folder())[0]
         status = "in the cache" if path.is_file() else f"not downloaded, from {entry.url}"
-        rows.append(WeightRow(entry.name, entry.stream, entry.licence, path, status, ok=True))
+        rows.append(WeightRow(entry.name, entry.stream, entry.license, path, status, ok=True))
     return rows
 
 
@@ -230,12 +230,12 @@ def _row(entry: WeightEntry, folder: Path, download: bool) -> WeightRow:
     path = _converted(entry, folder)[0]
     present = path.is_file() or (folder / entry.file_name).is_file()
     if not present and not download:
-        return WeightRow(entry.name, entry.stream, entry.licence, path, _ABSENT, ok=False)
+        return WeightRow(entry.name, entry.stream, entry.license, path, _ABSENT, ok=False)
     try:
         digest = cached_weights(entry, folder).digest
     except HrproError as error:
-        return WeightRow(entry.name, entry.stream, entry.licence, path, str(error), ok=False)
-    return WeightRow(entry.name, entry.stream, entry.licence, path, f"verified, {digest}", ok=True)
+        return WeightRow(entry.name, entry.stream, entry.license, path, str(error), ok=False)
+    return WeightRow(entry.name, entry.stream, entry.license, path, f"verified, {digest}", ok=True)
 
 
 def _entry(backbone: str, stream: str) -> WeightEntry:
@@ -270,7 +270,7 @@ def _check_digest(entry: WeightEntry, path: Path, final: Path) -> None:
 def _convert(entry: WeightEntry, published: Path, folder: Path) -> None:
     converted, recorded = _converted(entry, folder)
     digest = f"git-sha1:{entry.git_sha1}" if entry.git_sha1 else f"sha256:{sha256(published)}"
-    metadata = {"origin": entry.origin, "licence": entry.licence, "url": entry.url, "source_digest": digest}
+    metadata = {"origin": entry.origin, "license": entry.license, "url": entry.url, "source_digest": digest}
     tensors = {name: tensor.contiguous() for name, tensor in _read_pickle(published).items()}
     with replacing(converted) as temporary:
         save_file(tensors, temporary, metadata=metadata)

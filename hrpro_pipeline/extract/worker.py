@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from hrpro_pipeline.child import Channel, serve
+from hrpro_pipeline.base.child import Channel, serve
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import VideoFeatures, store_features
 from hrpro_pipeline.data.storage import Location, is_url

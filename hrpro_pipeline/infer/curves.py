@@ -14,13 +14,13 @@ _DIGITS = 3
 
 
 def curves_of(found: Candidates, classes: Sequence[str], clock: SnippetClock, class_threshold: float) -> Curves:
-    """Curves of the classes that are localised (the best five at most) and of attention.
+    """Curves of the classes that are localized (the best five at most) and of attention.
 
-    A video of more than 1000 snippets gets the means of equally many neighbours.
+    A video of more than 1000 snippets gets the means of equally many neighbors.
 
     Args:
         classes: names, [C].
-        class_threshold: classes with at least this video score are localised, or the best one where there is none.
+        class_threshold: classes with at least this video score are localized, or the best one where there is none.
     """
     order = np.argsort(-found.video_scores, kind="stable")
     count = int((found.video_scores >= class_threshold).sum())
@@ -36,7 +36,7 @@ def curves_of(found: Candidates, classes: Sequence[str], clock: SnippetClock, cl
 
 
 def _means(values: np.ndarray, step: int) -> tuple[float, ...]:
-    """Means of each `step` neighbours, the last of those that are left; [T] -> [ceil(T / step)]."""
+    """Means of each `step` neighbors, the last of those that are left; [T] -> [ceil(T / step)]."""
     edges = np.arange(0, len(values), step)
     totals = np.add.reduceat(values.astype(np.float64), edges)
     return tuple(np.round(totals / np.diff(np.append(edges, len(values))), _DIGITS).tolist())

@@ -14,7 +14,7 @@ import numpy as np
 from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.detections import Detection
 
-KINDS = ("right", "double", "wrong label", "localisation", "confusion", "background")
+KINDS = ("right", "double", "wrong label", "localization", "confusion", "background")
 RIGHT, DOUBLE, WRONG_LABEL, LOCALISATION, CONFUSION, BACKGROUND = range(len(KINDS))
 # Detections that were not compared: of other videos or classes than those of the ground truth.
 LEFT_OUT = -1
@@ -87,7 +87,7 @@ def diagnose(
 
     A detection is right if it takes a free segment of its class, as for mAP. The others are judged by the segment of
     any class that they overlap most: with a tIoU of at least `tiou` they are double or have the wrong label, with at
-    least `least` they are badly placed (localisation) or that with the wrong label (confusion), and below it they are
+    least `least` they are badly placed (localization) or that with the wrong label (confusion), and below it they are
     background.
 
     Args:

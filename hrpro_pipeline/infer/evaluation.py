@@ -1,4 +1,4 @@
-"""ActivityNet-style mean average precision, vectorised."""
+"""ActivityNet-style mean average precision, vectorized."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hrpro_pipeline.compiled import compiled
+from hrpro_pipeline.base.compiled import compiled
 from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.infer.postprocess import outside_ambiguous

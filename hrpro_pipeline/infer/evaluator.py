@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.data.detections import Detection
@@ -18,7 +19,6 @@ from hrpro_pipeline.infer.evaluation import evaluate, point_average_precision
 from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import or_on_cpu
-from hrpro_pipeline.progress import progress
 
 Found = Mapping[str, np.ndarray]
 Measure = Callable[[Found, Sequence[str]], dict[str, Any]]

@@ -6,6 +6,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from hrpro_pipeline.base.progress import about, progress
 from hrpro_pipeline.data.annotations import read_ambiguous, read_ids
 from hrpro_pipeline.data.detections import (
     ACTIVITYNET_NAME,
@@ -19,16 +20,15 @@ from hrpro_pipeline.data.features import VideoFeatures, list_features, read_feat
 from hrpro_pipeline.data.files import holds_videos, sha256
 from hrpro_pipeline.data.leases import tidy
 from hrpro_pipeline.data.storage import Location
+from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Job, OnFrames, extract_videos
-from hrpro_pipeline.extract.video import find_videos
-from hrpro_pipeline.infer.colors import class_colors
 from hrpro_pipeline.infer.detector import Detector
-from hrpro_pipeline.infer.overlay import chosen
 from hrpro_pipeline.infer.raw import extractor_for, has_random_weights
-from hrpro_pipeline.infer.render import Renderer, RenderJob
 from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel
-from hrpro_pipeline.progress import about, progress
+from hrpro_pipeline.show.colors import class_colors
+from hrpro_pipeline.show.overlay import chosen
+from hrpro_pipeline.show.render import Renderer, RenderJob
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hrpro_pipeline.compiled import compiled
+from hrpro_pipeline.base.compiled import compiled
 
 
 def soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.ndarray:

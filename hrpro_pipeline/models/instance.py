@@ -27,10 +27,10 @@ class InstanceScores(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Max-pooled RoI features of a proposal's start, centre and end, [M, D] each."""
+    """Max-pooled RoI features of a proposal's start, center and end, [M, D] each."""
 
     start: Tensor
-    centre: Tensor
+    center: Tensor
     end: Tensor
 
 
@@ -80,7 +80,7 @@ def _sampling(proposals: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor
     """Where proposals [M, 2] of videos of `length` [M] are sampled: start and extent, and samples of each bin."""
     start, end = proposals.double().unbind(dim=1)  # a day is 135,000 snippets: float32 would be 0.01 off
     margin = EXTENSION * (end - start)
-    # Half a snippet is taken off because interpolation puts the first snippet's centre at 0. RoIAlign's smallest
+    # Half a snippet is taken off because interpolation puts the first snippet's center at 0. RoIAlign's smallest
     # extent is 1.
     extent = (end - start + 2 * margin).clamp(min=1)
     # Bounds that a failed regression has thrown far outside must not ask for more samples than any sound ones.
@@ -90,7 +90,7 @@ def _sampling(proposals: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 @torch.no_grad()
 def pool_parts(features: Tensor, first: Tensor, count: Tensor, proposals: Tensor, video: Tensor) -> Parts:
-    """Max-pool the RoI features of start (2 bins), centre (8) and end (2); arguments as for `roi_features`."""
+    """Max-pool the RoI features of start (2 bins), center (8) and end (2); arguments as for `roi_features`."""
     pooled: list[tuple[Tensor, Tensor, Tensor]] = []
     samples = _sampling(proposals, count[video])[2].tolist()
     for rows in _pieces(samples):
@@ -138,6 +138,6 @@ class InstanceModel(nn.Module):
 
     def score(self, parts: Parts) -> Tensor:
         """Completeness alone, [M]."""
-        start, centre, end = parts
-        fused = self.fuse(torch.cat([centre - start, centre, centre - end], dim=1))
+        start, center, end = parts
+        fused = self.fuse(torch.cat([center - start, center, center - end], dim=1))
         return torch.sigmoid(self.completeness(fused).squeeze(1).float())

@@ -69,7 +69,7 @@ def candidate_proposals(
     Args:
         fused: P, [T, C].
         background: b, [T].
-        video_scores: [C]; classes at or over `class_threshold` are localised, or the best one where there is none.
+        video_scores: [C]; classes at or over `class_threshold` are localized, or the best one where there is none.
         class_grid: thresholds on P as (start, stop, step); below the threshold P is zeroed before its runs are scored.
         attention_grid: thresholds on 1 - b; the runs are scored on P as it is.
         drop_runs_at_zero: leave out a class whose only active upsampled position is the first.

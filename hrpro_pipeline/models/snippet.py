@@ -89,7 +89,7 @@ class AttentionLayer(nn.Module):
     """One layer of the reliability-aware attention block, packed tokens [L, D] -> [L, D].
 
     Query and key pass a projection of their own before multi-head attention, the value does not; residuals are
-    normalised afterwards; ReLU, where the paper says GELU.
+    normalized afterwards; ReLU, where the paper says GELU.
     """
 
     def __init__(self, dim: int, heads: int, feedforward: int, dropout: float, attention_dropout: float) -> None:
@@ -179,7 +179,7 @@ class SnippetModel(nn.Module):
         self.embed = nn.Conv1d(feature_dim, feature_dim, kernel_size=3, padding=1)
         self.dropout = Dropout(classifier_dropout)
         self.classify = nn.Linear(feature_dim, num_classes + 1, bias=False)
-        # The published initialisation: that of a 1x1 convolution, which is a linear layer's.
+        # The published initialization: that of a 1x1 convolution, which is a linear layer's.
         self.register_buffer("prototypes", torch.zeros(num_classes, feature_dim))
 
     def forward(self, features: Tensor, packing: Packing) -> SnippetScores:
@@ -202,7 +202,7 @@ class SnippetModel(nn.Module):
         return torch.cat([video[:-num_classes] for video in tokens.split(token_counts)])
 
     def _embed(self, snippets: Tensor, packing: Packing) -> Tensor:
-        """The convolution over time as one product: each snippet beside its neighbours, zeros past a video's ends."""
+        """The convolution over time as one product: each snippet beside its neighbors, zeros past a video's ends."""
         before = snippets.roll(1, 0).index_fill(0, packing.first, 0)
         after = snippets.roll(-1, 0).index_fill(0, packing.last, 0)
         weight = self.embed.weight.permute(0, 2, 1).flatten(1)  # [D, 3 D]

@@ -1,6 +1,6 @@
 """What a run writes down while it goes: `metrics.jsonl` and TensorBoard events.
 
-TensorBoard has one axis for both stages: the optimiser steps of stage 1, and after them the epochs of stage 2. So what
+TensorBoard has one axis for both stages: the optimizer steps of stage 1, and after them the epochs of stage 2. So what
 a killed run wrote after its last checkpoint can be taken back there, too.
 """
 
@@ -21,7 +21,7 @@ STAGES = ("snippet", "instance")
 class Journal:
     """A line of JSON and TensorBoard scalars for each step or epoch; a context manager.
 
-    Each line has `stage` (snippet, instance), `step` (optimiser step, or epoch of stage 2), `kind` (loss, evaluation)
+    Each line has `stage` (snippet, instance), `step` (optimizer step, or epoch of stage 2), `kind` (loss, evaluation)
     and the numbers.
 
     Args:

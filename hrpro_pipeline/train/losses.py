@@ -35,7 +35,7 @@ def focal_loss(scores: Tensor, target: Tensor, chosen: Tensor, video: Tensor, nu
 
 
 def point_loss(scores: Tensor, points: Tensor, video: Tensor, num_videos: int) -> Tensor:
-    """Focal loss at the labelled points; scores [N, C + 1], points [N, C] -> [B]."""
+    """Focal loss at the labeled points; scores [N, C + 1], points [N, C] -> [B]."""
     return focal_loss(scores, F.pad(points, (0, 1)), points.amax(dim=1) > 0, video, num_videos)
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hrpro_pipeline import launch
+from hrpro_pipeline.base import launch
 from hrpro_pipeline.errors import UsageError
 
 

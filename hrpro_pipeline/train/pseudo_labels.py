@@ -18,7 +18,7 @@ def pseudo_labels(
     The points cut a video into gaps. In a gap between two points, background seeds are all snippets from the first
     to the last that reaches `background_threshold`; where fewer than two do, the snippet with the highest score. Before
     the first and after the last point everything beyond the seed nearest to the point is background, too. Action seeds
-    grow from each point over neighbours whose background score is at most `action_threshold`.
+    grow from each point over neighbors whose background score is at most `action_threshold`.
 
     Args:
         background: b, [N].
@@ -63,9 +63,9 @@ def pseudo_labels(
     before = torch.where(grows, -1, index).cummax(0).values
     after = torch.where(grows, num_snippets, index).flip(0).cummin(0).values.flip(0)
     action = points.clone()
-    for neighbour in (before, after):
-        inside = (neighbour >= 0) & (neighbour < num_snippets)
-        source = neighbour.clamp(0, num_snippets - 1)
+    for neighbor in (before, after):
+        inside = (neighbor >= 0) & (neighbor < num_snippets)
+        source = neighbor.clamp(0, num_snippets - 1)
         grown = has_points & grows & inside & is_point[source]
         action = torch.where(grown[:, None], points[source], action)
     return action, is_background

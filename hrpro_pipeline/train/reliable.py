@@ -8,7 +8,7 @@ from hrpro_pipeline.models.proposals import runs
 def reliable_proposals(candidates: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The reliable proposal of each point: the best candidate of its class that contains it.
 
-    Candidates that stay strictly between the neighbouring points come first. Only scores over 0 count.
+    Candidates that stay strictly between the neighboring points come first. Only scores over 0 count.
 
     Args:
         candidates: [M, 4] rows of start, end, class, score.
@@ -55,7 +55,7 @@ def negative_proposals(background_seeds: np.ndarray, count: int, rng: np.random.
     starts, lengths = starts[usable], lengths[usable]
     drawn = np.empty((0, 2))
     while len(starts) and len(drawn) < count:
-        # Intervals without length are drawn again, run and all, which favours the long runs.
+        # Intervals without length are drawn again, run and all, which favors the long runs.
         pick = rng.integers(len(starts), size=2 * (count - len(drawn)))
         first = np.floor(rng.random(len(pick)) * (lengths[pick] - 1))
         last = np.floor(first + rng.random(len(pick)) * (lengths[pick] - 1 - first))

@@ -1,4 +1,4 @@
-"""Stage 1: one optimiser step, the prototype memory's start, and the order of the videos."""
+"""Stage 1: one optimizer step, the prototype memory's start, and the order of the videos."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ def pack(videos: Sequence[TrainingVideo], features: Tensor, num_classes: int) ->
 
 
 @torch.no_grad()
-def initialise_prototypes(model: SnippetModel, batches: Iterable[SnippetBatch]) -> None:
+def initialize_prototypes(model: SnippetModel, batches: Iterable[SnippetBatch]) -> None:
     """Set each prototype to the mean embedding at its class's points (paper, Eq. 2); zeros for a class without.
 
     Raises:

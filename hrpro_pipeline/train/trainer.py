@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.configs.load import dump_settings
 from hrpro_pipeline.configs.schema import InstanceSettings, Settings, SnippetSettings
 from hrpro_pipeline.data.dataset import TrainingSet
@@ -29,13 +30,13 @@ from hrpro_pipeline.models.checkpoint import (
 )
 from hrpro_pipeline.models.precision import resolve_precision
 from hrpro_pipeline.models.snippet import SnippetModel
-from hrpro_pipeline.progress import progress
-from hrpro_pipeline.train import instance_stage, parallel, pictures, snippet_stage
+from hrpro_pipeline.show import training as pictures
+from hrpro_pipeline.show.training import Shown
+from hrpro_pipeline.train import instance_stage, parallel, snippet_stage
 from hrpro_pipeline.train.feature_bank import FeatureBank
 from hrpro_pipeline.train.instance_stage import ProposalSet
 from hrpro_pipeline.train.journal import METRICS, Journal, rewind
 from hrpro_pipeline.train.moments import find_reliable, observed_videos, write_moment
-from hrpro_pipeline.train.pictures import Shown
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def train(
 
 
 class _Run:
-    """The state of one run: networks, optimiser, place."""
+    """The state of one run: networks, optimizer, place."""
 
     def __init__(
         self,
@@ -238,7 +239,7 @@ class _Run:
         if state is None:
             alone = [[index] for index in range(len(data.videos))]
             with progress("stage 1 (prototypes)", len(alone), "videos", minor=True) as task:
-                snippet_stage.initialise_prototypes(model, task.each(self._snippet_batches(alone)))
+                snippet_stage.initialize_prototypes(model, task.each(self._snippet_batches(alone)))
         else:
             first = self._restore(state, model, optimizer)
         moments = {round(settings.steps * part / NUM_MOMENTS) for part in range(1, NUM_MOMENTS + 1)}

@@ -1,0 +1,1 @@
+"""What all parts stand on: processes, progress, compiled functions. Nothing here knows videos or networks."""

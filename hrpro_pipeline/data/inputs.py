@@ -1,0 +1,55 @@
+"""What a training is given: the paths of its features, points and annotations. A run keeps them for `hrpro figures`."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hrpro_pipeline.data.files import write_text
+from hrpro_pipeline.errors import HrproError
+
+FILE_NAME = "inputs.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths of what a training reads.
+
+    Attributes:
+        features: FEATURES folder.
+        points: CSV of labeled points.
+        annotations: ActivityNet-style JSON: classes, frame rates, and segments to evaluate against.
+        videos: names the training videos, one id a line; all that have points otherwise.
+        ambiguous: segments that detections must not overlap in an evaluation (THUMOS14).
+    """
+
+    features: Path
+    points: Path
+    annotations: Path | None = None
+    videos: Path | None = None
+    ambiguous: Path | None = None
+
+
+def write_inputs(run: Path, inputs: Inputs, evaluate_on: str | None) -> None:
+    """Write `inputs.json` of a run: where features, points and annotations lie, and the evaluated subset."""
+    kept = {name: path for name, path in asdict(inputs).items() if name in ("features", "points", "annotations")}
+    paths = {name: str(path.resolve()) for name, path in kept.items() if path is not None}
+    write_text(run / FILE_NAME, json.dumps(paths | {"evaluate_on": evaluate_on}, indent=1) + "\n")
+
+
+def read_inputs(run: Path) -> tuple[dict[str, Path], str | None]:
+    """Where a run's inputs lie, by name, and the subset that it was evaluated on; nothing for a run without the file.
+
+    Raises:
+        HrproError: the file is damaged.
+    """
+    file = run / FILE_NAME
+    if not file.is_file():
+        return {}, None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        subset = content.pop("evaluate_on")
+        return {name: Path(path) for name, path in content.items()}, subset
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise HrproError(
+            f"{file}: damaged; delete it, and give `features`, `annotations` and `points`"
+        ) from None

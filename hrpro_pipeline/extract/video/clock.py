@@ -1,0 +1,86 @@
+"""One constant-rate clock over a video's timestamps, whatever the decoder."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.video.info import VideoInfo
+
+MAX_CLOCK_FPS = 1000
+
+Image = TypeVar("Image")
+
+
+def clock_ticks(timestamps: np.ndarray, fps: float, tolerance: float = 1e-6) -> np.ndarray:
+    """The first frame of the clock at or after each time: int64, the smallest k with k / fps >= time - tolerance."""
+    return np.ceil((np.asarray(timestamps, np.float64) - tolerance) * fps - 1e-9).clip(min=0).astype(np.int64)
+
+
+def clock_indices(timestamps: np.ndarray, duration: float, fps: float, tolerance: float = 1e-6) -> np.ndarray:
+    """Which frame is shown at k / fps seconds, for every k with k / fps < duration.
+
+    Args:
+        timestamps: sorted seconds [frames], the first at 0.
+        duration: seconds.
+        tolerance: rounding of the timestamps, in seconds: a frame that comes late by no more is in time.
+
+    Returns:
+        int64 [N], indices of frames, never decreasing. At least one.
+    """
+    end = max(1, int(clock_ticks(np.array([duration]), fps, tolerance)[0]))
+    bounds = np.minimum(np.append(clock_ticks(timestamps, fps, tolerance), end), end)
+    bounds[0] = 0
+    return np.repeat(np.arange(len(timestamps)), np.diff(bounds))
+
+
+def num_clock_frames(info: VideoInfo, fps: float) -> int:
+    """Frames of a video on the clock: every k with k / fps < its duration, at least one."""
+    if not 0 < fps <= MAX_CLOCK_FPS:
+        raise HrproError(f"a clock of {fps:g} frames a second; expected more than 0 and at most {MAX_CLOCK_FPS}")
+    return max(1, int(clock_ticks(np.array([info.duration_seconds]), fps, info.tolerance_seconds)[0]))
+
+
+def cut_at(info: VideoInfo, seconds: float) -> VideoInfo:
+    """The part of a video up to the end of the frame that is shown at a time: until the next one, or its own end."""
+    count = max(1, int(np.searchsorted(info.timestamps, seconds, side="right")))
+    if count == info.num_packets:
+        return info
+    shown = float(info.timestamps[count] - info.timestamps[count - 1])
+    return replace(info, timestamps=info.timestamps[:count], last_frame_seconds=shown)
+
+
+def resample(
+    frames: Iterable[tuple[float, Image]],
+    info: VideoInfo,
+    fps: float,
+    stopped_early: Callable[[], bool] = lambda: False,
+) -> Iterator[Image]:
+    """The frame shown at k / fps seconds, for every k: `num_clock_frames` of them.
+
+    A frame that is shown for several ticks is the same object each time. Where a frame is missing, the one before it
+    stays; at the start, the first one serves, and at the end, the last one.
+
+    Args:
+        stopped_early: asked after the last frame. If so, that frame is not repeated beyond its own end: what is given
+            is the first `num_clock_frames(cut_at(info, seconds of the last frame), fps)` frames of the clock.
+    """
+    total = num_clock_frames(info, fps)
+    shown: Image | None = None
+    seconds = 0.0
+    given = 0
+    for seconds, frame in frames:
+        tick = int(clock_ticks(np.array([seconds]), fps, info.tolerance_seconds)[0])
+        while given < min(tick, total):
+            yield frame if shown is None else shown
+            given += 1
+        shown = frame
+    if shown is None:
+        raise HrproError(f"{info.path.name}: no frame can be decoded; re-encode or remove it")
+    if stopped_early():
+        total = num_clock_frames(cut_at(info, seconds), fps)
+    while given < total:
+        yield shown
+        given += 1

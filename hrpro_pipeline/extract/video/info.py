@@ -1,0 +1,51 @@
+"""What the container of a video says, without decoding."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container says, without decoding.
+
+    Attributes:
+        timestamps: presentation times in seconds, float64 [num_packets], sorted, the first at 0.
+        start_seconds: the container's time of the first frame.
+        last_frame_seconds: how long the last frame is shown.
+        tolerance_seconds: by so much the container rounds its timestamps.
+        fps: frames a second on average.
+        width, height: in pixels, before rotation.
+        rotation: degrees counter-clockwise by which frames are turned for display; a multiple of 90.
+        container, pixel_format: FFmpeg's names.
+        stream_index: which of the container's streams it is.
+        incomplete: how the container says that a part of the video is not in the file; None if it does not.
+    """
+
+    path: Path
+    timestamps: np.ndarray = field(repr=False)
+    start_seconds: float
+    last_frame_seconds: float
+    tolerance_seconds: float
+    width: int
+    height: int
+    rotation: int
+    codec: str
+    container: str
+    pixel_format: str
+    stream_index: int
+    num_video_streams: int
+    incomplete: str | None = None
+
+    @property
+    def num_packets(self) -> int:
+        return len(self.timestamps)
+
+    @property
+    def duration_seconds(self) -> float:
+        return float(self.timestamps[-1]) + self.last_frame_seconds
+
+    @property
+    def fps(self) -> float:
+        return self.num_packets / self.duration_seconds

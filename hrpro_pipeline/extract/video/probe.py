@@ -1,0 +1,193 @@
+"""Read what a video's container says: timestamps, size, rotation, and whether a part of it is missing."""
+
+import re
+from array import array
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from hrpro_pipeline.data.videos import video_file
+from hrpro_pipeline.errors import HrproError, one_line
+from hrpro_pipeline.extract.video.containers import cut_off
+from hrpro_pipeline.extract.video.info import VideoInfo
+
+# Containers that hold their own data. Play lists (hls, concat, dash) would read other files or the network.
+_FORMATS = "mov,mp4,m4a,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v,gif,3gp,mj2,ivf,nut,mxf"
+_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+
+# Timestamps of coarse clocks are exact (a tick of AVI is a frame); Matroska's, in ms, are rounded by half of one.
+_MOST_ROUNDING = 0.5005e-3
+
+# Limits on what a file may claim.
+MAX_PIXELS = 2**26
+MAX_SIDE = 16384
+MAX_PACKETS = 10_000_000
+MAX_HOURS = 100
+
+
+def open_video(path: Path) -> "av.container.InputContainer":
+    """A media file as PyAV opens it, with what it may open limited to itself."""
+    # As `options`, they would go to the streams as well, where PyAV before 17 crashes on MPEG-PS.
+    return av.open(str(path), container_options=_OPEN_OPTIONS)
+
+
+def probe(path: Path) -> VideoInfo:
+    """Read a video's timestamps from its container.
+
+    Raises:
+        HrproError: no such file, empty, not a media file, without a video stream or without frames, or over a limit.
+    """
+    path = video_file(path)
+    try:
+        with open_video(path) as container:
+            info = _read_info(path, container)
+    except (av.FFmpegError, ValueError) as error:
+        raise HrproError(f"{path.name}: not a video that can be read ({one_line(error)})") from None
+    return _with_rotation(info)
+
+
+def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInfo:
+    stream = container.streams.best("video")
+    if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
+        raise HrproError(f"{path.name}: no video stream; expected a video")
+    if not stream.time_base:
+        raise HrproError(f"{path.name}: its video stream has no clock; re-encode or remove it")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width < 1 or height < 1 or stream.codec_context.pix_fmt is None:
+        raise HrproError(f"{path.name}: its video stream has no size or pixel format; re-encode or remove it")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise HrproError(
+            f"{path.name}: frames of {width} x {height}; expected at most {MAX_PIXELS} pixels and {MAX_SIDE} a side; "
+            "make it smaller"
+        )
+    tick = float(stream.time_base)
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    packets = _read_packets(path, container, stream)
+    known = np.sort(packets.stamps) * tick
+    if packets.num_untimed or (len(known) > 1 and known[0] == known[-1]):
+        # A raw stream without timestamps: its nominal rate is all there is.
+        if rate <= 0:
+            raise HrproError(f"{path.name}: frames without timestamps or rate; re-encode or remove it")
+        known = np.arange(len(known) + packets.num_untimed) / rate
+    if len(known) == 0:
+        raise HrproError(f"{path.name}: no video frames; re-encode or remove it")
+    info = VideoInfo(
+        path=path,
+        timestamps=known - known[0],
+        start_seconds=float(known[0]),
+        last_frame_seconds=_last_frame_seconds(known, packets.last_duration, stream, tick, rate),
+        tolerance_seconds=min(tick / 2, _MOST_ROUNDING),
+        width=width,
+        height=height,
+        rotation=0,
+        codec=stream.codec_context.name,
+        container=container.format.name,
+        pixel_format=stream.codec_context.pix_fmt,
+        stream_index=stream.index,
+        num_video_streams=len(container.streams.video),
+    )
+    if not info.duration_seconds <= MAX_HOURS * 3600:
+        raise HrproError(f"{path.name}: {info.duration_seconds / 3600:.0f} hours long; longer than {MAX_HOURS}; cut it")
+    return replace(info, incomplete=_what_is_missing(info, container, stream, packets))
+
+
+@dataclass(frozen=True)
+class _Packets:
+    """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0.
+
+    `num_read` counts the others as well; `stopped_by` is the error at which reading stopped.
+    """
+
+    stamps: np.ndarray
+    num_untimed: int
+    last_duration: int
+    num_read: int
+    stopped_by: str | None
+
+
+def _read_packets(path: Path, container: "av.container.InputContainer", stream: av.VideoStream) -> _Packets:
+    stamps = array("q")  # eight bytes a packet, whatever its size
+    num_untimed = num_read = last = last_duration = 0
+    stopped_by = None
+    try:
+        for packet in container.demux(stream):
+            num_read += bool(packet.size)
+            # Frames of discarded packets (before the start of an edit) are never shown.
+            if not packet.size or packet.is_discard:
+                continue
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is None:
+                num_untimed += 1
+            else:
+                if not stamps or stamp >= last:
+                    last, last_duration = stamp, packet.duration or 0
+                stamps.append(stamp)
+            if num_read > MAX_PACKETS:
+                raise HrproError(f"{path.name}: more than {MAX_PACKETS} frames; cut it")
+    except (av.FFmpegError, OSError) as error:
+        if not num_read:
+            raise
+        stopped_by = one_line(error)
+    return _Packets(np.array(stamps, np.float64), num_untimed, last_duration, num_read, stopped_by)
+
+
+def _what_is_missing(
+    info: VideoInfo, container: "av.container.InputContainer", stream: av.VideoStream, packets: _Packets
+) -> str | None:
+    """A part that the container promises and the file does not hold, in words.
+
+    A file that was cut off, or whose structure is damaged, reads like a shorter video.
+    """
+    if packets.stopped_by is not None:
+        return f"reading stopped after {packets.num_read} frames: {packets.stopped_by}"
+    cut = cut_off(info.path, info.container)
+    if cut is not None:
+        return cut
+    if info.container.startswith("mov") and stream.frames - packets.num_read > max(2, 0.05 * stream.frames):
+        return f"{packets.num_read} of {stream.frames} frames are in the file"
+    if info.container.startswith("matroska") and container.duration:
+        promised = container.duration / 1e6
+        hours = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
+        if hours:
+            promised = min(promised, int(hours[1]) * 3600 + int(hours[2]) * 60 + float(hours[3]))
+        elif len(container.streams) > 1:  # another stream may be the longer one
+            return None
+        end = info.start_seconds + info.duration_seconds
+        if promised - end > max(0.5, 0.05 * promised):
+            return f"{end:.1f} of {promised:.1f} s are in the file"
+    return None
+
+
+def _last_frame_seconds(
+    timestamps: np.ndarray, last_duration: int, stream: av.VideoStream, tick: float, rate: float
+) -> float:
+    """The container's figure, the smaller one if the packet and the end of the stream differ; else the median."""
+    candidates = []
+    if last_duration:
+        candidates.append(last_duration * tick)
+    if stream.duration:
+        end = ((stream.start_time or 0) + stream.duration) * tick
+        candidates.append(end - float(timestamps[-1]))
+    positive = [seconds for seconds in candidates if seconds > tick / 2]
+    if positive:
+        return min(positive)
+    if len(timestamps) > 1:
+        return float(np.median(np.diff(timestamps)))
+    return 1 / rate if rate > 0 else 0.04
+
+
+def _with_rotation(info: VideoInfo) -> VideoInfo:
+    """The first frame tells the rotation; a video whose first frame cannot be decoded keeps 0 and fails later."""
+    try:
+        with open_video(info.path) as container:
+            stream = container.streams[info.stream_index]
+            assert isinstance(stream, av.VideoStream)
+            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+            for frame in container.decode(stream):
+                return replace(info, rotation=round(frame.rotation / 90) * 90 % 360)
+    except (av.FFmpegError, OSError):
+        pass
+    return info

@@ -1,0 +1,167 @@
+"""A video with the actions that were detected in it: the running labels, and a timeline with a cursor."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hrpro_pipeline.data.detections import Detection
+from hrpro_pipeline.data.files import replacing
+from hrpro_pipeline.extract.video.info import VideoInfo
+from hrpro_pipeline.show.encoder import Mp4Writer, Shown
+
+# Labels that stand on a frame at once.
+MOST_LABELS = 3
+# Of the best detection's score: what scores less is left out, unless a lowest score was asked for.
+_SHARE_OF_BEST = 0.5
+# How much of the picture shows through the labels and the timeline.
+_TRANSPARENCY = 0.35
+
+
+def chosen(detections: Sequence[Detection], min_score: float | None = None) -> list[Detection]:
+    """The detections to show, best first: those that share less than half with each better one of their class.
+
+    Args:
+        min_score: the lowest score; half of the best one otherwise, since scores are no probabilities.
+    """
+    ranked = sorted(detections, key=lambda item: -item.score)
+    if min_score is None:
+        min_score = lowest_shown(ranked[0].score) if ranked else 0.0
+    kept: list[Detection] = []
+    for item in ranked:
+        if item.score >= min_score and not any(_is_same(item, better) for better in kept):
+            kept.append(item)
+    return kept
+
+
+def lowest_shown(best: float) -> float:
+    """The lowest score to show beside a video's best one."""
+    return min(_SHARE_OF_BEST * best, best)
+
+
+def _is_same(first: Detection, second: Detection) -> bool:
+    """Whether two detections are of one class, and half of the shorter one lies in the other."""
+    shared = min(first.end, second.end) - max(first.start, second.start)
+    return first.label == second.label and 2 * shared >= min(first.end - first.start, second.end - second.start)
+
+
+def write_overlay(
+    path: Path,
+    frames: Iterable[Shown],
+    info: VideoInfo,
+    detections: Sequence[Detection],
+    colors: Mapping[str, str],
+) -> None:
+    """Write a video, atomically, with its own frames and times and the detections on them.
+
+    Args:
+        frames: those of the video, in order.
+        detections: all are shown on the timeline, and at each moment the best MOST_LABELS by name and score.
+        colors: `#RRGGBB` of each label.
+    """
+    ranked = sorted(detections, key=lambda item: -item.score)
+    drawing: _Drawing | None = None
+    with replacing(path) as temporary, Mp4Writer(temporary, info, 0.0, info.duration_seconds) as writer:
+        for image, shown_from, shown_to in frames:
+            if drawing is None or drawing.size != image.shape[:2]:
+                drawing = _Drawing(image.shape[0], image.shape[1], info.duration_seconds, ranked, colors)
+            writer.write(drawing.on(image, shown_from), shown_from, shown_to)
+
+
+class _Drawing:
+    """What is drawn on frames [H, W, 3] of one video; detections best first."""
+
+    def __init__(
+        self, height: int, width: int, duration: float, detections: Sequence[Detection], colors: Mapping[str, str]
+    ) -> None:
+        self.size = (height, width)
+        self._duration, self._detections = duration, detections
+        self._colors = {label: _rgb(color) for label, color in colors.items()}
+        self._font_height = min(48, max(10, height // 22))
+        self._bar = self._timeline(max(4, height // 40), width)  # [h, W, 3]
+        self._labels = lru_cache(maxsize=8)(self._draw_labels)
+
+    def on(self, image: np.ndarray, seconds: float) -> np.ndarray:
+        """A copy of the image with the labels and the cursor of this time."""
+        image = image.copy()
+        height, width = self.size
+        running = [item for item in self._detections if item.start <= seconds < item.end][:MOST_LABELS]
+        if running:
+            panel, opaque = self._labels(*running)
+            area = image[: panel.shape[0], : panel.shape[1]]
+            area[...] = np.where(opaque, panel, (_TRANSPARENCY * area).astype(np.uint8) + panel)
+        bar = self._bar
+        area = image[height - len(bar) :]
+        area[...] = np.where(bar.max(axis=2, keepdims=True) > 0, bar, (_TRANSPARENCY * area).astype(np.uint8))
+        half = max(1, width // 640)
+        at = min(width - 1, int(seconds / self._duration * width))
+        image[height - len(bar) - len(bar) // 2 :, max(0, at - half) : at + half] = 255
+        return image
+
+    def _timeline(self, height: int, width: int) -> np.ndarray:
+        bar = np.zeros((height, width, 3), np.uint8)
+        for item in reversed(self._detections):  # the best ones on top
+            first, last = (int(seconds / self._duration * width) for seconds in (item.start, item.end))
+            bar[:, max(0, first) : max(1, last, first + 1)] = self._colors[item.label]
+        return bar
+
+    def _draw_labels(self, *running: Detection) -> tuple[np.ndarray, np.ndarray]:
+        """A line for each detection -> the panel [h, w, 3], and where it hides the picture [h, w, 1]."""
+        size, (height, width) = self._font_height, self.size
+        line = round(1.4 * size)
+        fitting = max(1, min(len(running), (height - len(self._bar)) // line))
+        margin = size // 2
+        texts = [
+            _fitted(item.label, f"  {item.score:.2f}", size, width - 2 * margin - size) for item in running[:fitting]
+        ]
+        panel = np.zeros((line * fitting, width, 3), np.uint8)
+        for row, (item, text) in enumerate(zip(running, texts, strict=False)):
+            top = row * line + (line - size) // 2
+            panel[top : top + size, margin : margin + size // 2] = self._colors[item.label]
+            _put_text(panel, text, (margin + size, top + round(0.85 * size)), size)
+        used = margin + size + max(_text_width(text, size) for text in texts) + margin
+        panel = panel[:height, : min(width, used)]
+        return panel, panel.max(axis=2, keepdims=True) > 0
+
+
+def _fitted(label: str, score: str, size: int, width: int) -> str:
+    """The label, cut where it must be, and its score in at most `width` pixels."""
+    label = " ".join(label.split())
+    for length in range(len(label), 0, -1):
+        shown = label if length == len(label) else label[:length].rstrip() + "..."
+        if _text_width(shown + score, size) <= width:
+            return shown + score
+    return score.strip()
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+@lru_cache(maxsize=1)
+def _face() -> Any:
+    """OpenCV's own font for all scripts; None in OpenCV 4, which has ASCII alone."""
+    return cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
+
+
+def _text_width(text: str, size: int) -> int:
+    if _face() is not None:
+        left, _, width, _ = cv2.getTextSize((1 << 14, 1 << 14), text, (0, 2 * size), _face(), size, 600)
+        return int(left + width)
+    (width, _), _ = cv2.getTextSize(_ascii(text), cv2.FONT_HERSHEY_SIMPLEX, size / 30, 1)
+    return int(width)
+
+
+def _put_text(image: np.ndarray, text: str, baseline: tuple[int, int], size: int) -> None:
+    if _face() is not None:
+        cv2.putText(image, text, baseline, (255, 255, 255), _face(), size, 600)
+    else:
+        white = (255, 255, 255)
+        cv2.putText(image, _ascii(text), baseline, cv2.FONT_HERSHEY_SIMPLEX, size / 30, white, 1, cv2.LINE_AA)
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
