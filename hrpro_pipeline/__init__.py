@@ -10,30 +10,58 @@ from hrpro_pipeline._version import __version__
 from hrpro_pipeline.errors import HrproError
 
 if TYPE_CHECKING:
-    from hrpro_pipeline.api import evaluate_detections, extract_features, report_detections, train_detector
+    from hrpro_pipeline.commands.ablation import run_ablation
+    from hrpro_pipeline.commands.detect import detect_folder
+    from hrpro_pipeline.commands.evaluate import evaluate_detections
+    from hrpro_pipeline.commands.extract import extract_features
+    from hrpro_pipeline.commands.figures import write_figures
+    from hrpro_pipeline.commands.imports import import_checkpoint, import_features
+    from hrpro_pipeline.commands.info import describe
+    from hrpro_pipeline.commands.points import write_points
+    from hrpro_pipeline.commands.report import report_detections
+    from hrpro_pipeline.commands.seeds import train_seeds
+    from hrpro_pipeline.commands.train import Training, train_detector
     from hrpro_pipeline.infer.detector import Detector
 
 __all__ = [
     "Detector",
     "HrproError",
+    "Training",
     "__version__",
+    "describe",
+    "detect_folder",
     "evaluate_detections",
     "extract_features",
+    "import_checkpoint",
+    "import_features",
     "report_detections",
+    "run_ablation",
     "train_detector",
+    "train_seeds",
+    "write_figures",
+    "write_points",
 ]
 
-_HOME = {
-    "Detector": "hrpro_pipeline.infer.detector",
-    "evaluate_detections": "hrpro_pipeline.api",
-    "extract_features": "hrpro_pipeline.api",
-    "report_detections": "hrpro_pipeline.api",
-    "train_detector": "hrpro_pipeline.api",
+# Where each name is: torch takes seconds to load, so that it waits until a name is asked for.
+_MODULES = {
+    "Detector": "infer.detector",
+    "Training": "commands.train",
+    "describe": "commands.info",
+    "detect_folder": "commands.detect",
+    "evaluate_detections": "commands.evaluate",
+    "extract_features": "commands.extract",
+    "import_checkpoint": "commands.imports",
+    "import_features": "commands.imports",
+    "report_detections": "commands.report",
+    "run_ablation": "commands.ablation",
+    "train_detector": "commands.train",
+    "train_seeds": "commands.seeds",
+    "write_figures": "commands.figures",
+    "write_points": "commands.points",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: torch takes seconds to load."""
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(f"hrpro_pipeline.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,24 +5,24 @@ import os
 
 def num_processes() -> int:
     """How many processes `torchrun` started, on all machines; 1 without it."""
-    return _said("WORLD_SIZE", 1)
+    return _torchrun_variable("WORLD_SIZE", 1)
 
 
 def num_local_processes() -> int:
     """How many of them run on this machine; 1 without it."""
-    return _said("LOCAL_WORLD_SIZE", 1)
+    return _torchrun_variable("LOCAL_WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """Number of this process among all; 0 without it."""
-    return _said("RANK", 0)
+    return _torchrun_variable("RANK", 0)
 
 
 def local_rank() -> int:
     """Number of this process among those on this machine; 0 without it."""
-    return _said("LOCAL_RANK", 0)
+    return _torchrun_variable("LOCAL_RANK", 0)
 
 
-def _said(name: str, otherwise: int) -> int:
+def _torchrun_variable(name: str, default: int) -> int:
     # Other launchers set the same names for their own ends: only torchrun's are followed.
-    return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else otherwise
+    return int(os.environ[name]) if "TORCHELASTIC_RUN_ID" in os.environ else default

@@ -1,4 +1,4 @@
-"""What a command says on standard error while it works: log lines, and how far it is.
+"""Log lines and progress of a command on standard error.
 
 On a terminal progress is a bar that is gone in the end; elsewhere a few log lines; as JSON, events among the log lines.
 Nothing heavy is imported before there is a bar to show.
@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -49,9 +49,9 @@ class Task:
         self.minor, self.video_id, self.depth = minor, video_id, depth
         self.note = ""
         self.row: TaskID | None = None
-        self.said_at = self.said_done = 0.0
+        self.reported_at = self.reported_done = 0.0
         self._started = self._moved_at = time.monotonic()
-        self._not_worked = done
+        self._skipped = done
         self._videos: dict[str, Task] = {}
 
     def update(self, done: float, total: float | None = None, note: str | None = None) -> None:
@@ -62,7 +62,7 @@ class Task:
             self.done = done
             self.total = self.total if total is None else total
             self.note = self.note if note is None else note
-            _display.news(self)
+            _display.update(self)
 
     def advance(self, note: str | None = None) -> None:
         """One more is done."""
@@ -76,23 +76,23 @@ class Task:
 
     def skip(self) -> None:
         """One more need not be done; it says nothing about the rate."""
-        self._not_worked += 1
+        self._skipped += 1
         self.advance()
 
     def video(self, video_id: str, done: float, total: float, unit: str) -> None:
         """How far one of several videos is, below this task. May be called from any thread."""
         with _lock:
             if video_id not in self._videos:
-                own = Task(self.description, total, unit, 0, True, video_id, self.depth + 1)
-                _display.begin(own)
-                self._videos[video_id] = own
+                task = Task(self.description, total, unit, 0, True, video_id, self.depth + 1)
+                _display.begin(task)
+                self._videos[video_id] = task
             self._videos[video_id].update(done, total)
 
     def end_video(self, video_id: str) -> None:
         """No more news of a video, if there have been any."""
         with _lock:
-            if (own := self._videos.pop(video_id, None)) is not None:
-                _display.end(own)
+            if (task := self._videos.pop(video_id, None)) is not None:
+                _display.end(task)
 
     @property
     def elapsed(self) -> float:
@@ -102,7 +102,7 @@ class Task:
     @property
     def rate(self) -> float | None:
         """Units a second, from the beginning to the last that was done; None before the first."""
-        worked, seconds = self.done - self._not_worked, self._moved_at - self._started
+        worked, seconds = self.done - self._skipped, self._moved_at - self._started
         return worked / seconds if worked > 0 and seconds > 0 else None
 
     @property
@@ -180,12 +180,16 @@ def say(text: str) -> None:
         sys.stdout.flush()
 
 
-def set_up_logging(style: str) -> None:
-    """Send log lines to standard error, as text or as JSON. Processes of torchrun other than the first are silent."""
+def set_up_logging(style: str, reword: Callable[[str], str] = str) -> None:
+    """Send log lines to standard error, as text or as JSON. Processes of torchrun other than the first are silent.
+
+    Args:
+        reword: turns what the functions below say into the words of the command line.
+    """
     global _json
     _json = style == "json"
     handler = _Handler()
-    handler.setFormatter(_JsonFormatter() if _json else logging.Formatter("%(message)s"))
+    handler.setFormatter(_JsonFormatter(reword) if _json else _TextFormatter(reword))
     level = logging.ERROR if launch.rank() > 0 else logging.INFO
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("hrpro_pipeline").setLevel(level)  # of other packages only what needs a look
@@ -210,15 +214,31 @@ class _Handler(logging.Handler):
                 sys.stderr.flush()
 
 
+class _TextFormatter(logging.Formatter):
+    """The message alone."""
+
+    def __init__(self, reword: Callable[[str], str]) -> None:
+        super().__init__("%(message)s")
+        self._reword = reword
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  of the base class
+        return self._reword(super().formatMessage(record))
+
+
 class _JsonFormatter(logging.Formatter):
     """One object a line: time, level, message, and the fields of `about`."""
 
+    def __init__(self, reword: Callable[[str], str]) -> None:
+        super().__init__()
+        self._reword = reword
+
     def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
+            "message": self._reword(record.getMessage()),
+            **{name: self._reword(value) if isinstance(value, str) else value for name, value in fields.items()},
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -229,7 +249,7 @@ class _Display(Protocol):
     """Where progress is shown."""
 
     def begin(self, task: Task) -> None: ...
-    def news(self, task: Task) -> None: ...
+    def update(self, task: Task) -> None: ...
     def end(self, task: Task) -> None: ...
     def close(self) -> None: ...
 
@@ -240,7 +260,7 @@ class _Nothing:
     def begin(self, task: Task) -> None:
         pass
 
-    news = end = begin
+    update = end = begin
 
     def close(self) -> None:
         pass
@@ -250,22 +270,22 @@ class _Lines:
     """Log lines; as text few, as JSON one a second."""
 
     def begin(self, task: Task) -> None:
-        task.said_at, task.said_done = time.monotonic(), task.done
+        task.reported_at, task.reported_done = time.monotonic(), task.done
         if _json:
             self._event(task, "begun")
         elif not task.minor:
             before = f", {task.done:.0f} of them done before" if task.done else ""
             log.info("%s: %s%s", task.name, task.total_text, before)
 
-    def news(self, task: Task) -> None:
-        waited = time.monotonic() - task.said_at
+    def update(self, task: Task) -> None:
+        waited = time.monotonic() - task.reported_at
         if _json:
             due = waited >= _JSON_SECONDS
         else:
-            tenth = not task.minor and 0 < task.total / 10 <= task.done - task.said_done
+            tenth = not task.minor and 0 < task.total / 10 <= task.done - task.reported_done
             due = waited >= (_TENTH_SECONDS if tenth else _LINE_SECONDS)
         if due:
-            task.said_at, task.said_done = time.monotonic(), task.done
+            task.reported_at, task.reported_done = time.monotonic(), task.done
             self._event(task, "running")
 
     def end(self, task: Task) -> None:
@@ -278,7 +298,7 @@ class _Lines:
         pass
 
     def _event(self, task: Task, state: str) -> None:
-        shown = (task.count_text, task.rate_text, task.left_text, task.note)
+        parts = (task.count_text, task.rate_text, task.left_text, task.note)
         fields = {
             "task": task.description,
             "state": state,
@@ -293,7 +313,7 @@ class _Lines:
             fields["note"] = task.note
         if task.video_id is not None:
             fields["video_id"] = task.video_id
-        log.info("%s: %s", task.name, ", ".join(filter(None, shown)), extra=about("progress", **fields))
+        log.info("%s: %s", task.name, ", ".join(filter(None, parts)), extra=about("progress", **fields))
 
 
 class _Bar:
@@ -304,7 +324,7 @@ class _Bar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         def text(of: str) -> TextColumn:
-            return TextColumn("{task.fields[own]." + of + "}", markup=False)
+            return TextColumn("{task.fields[shown_task]." + of + "}", markup=False)
 
         console = Console(stderr=True, force_terminal=True)
         # Standard output is not the bar's: it may go to a file.
@@ -321,10 +341,10 @@ class _Bar:
 
     def begin(self, task: Task) -> None:
         name = "  " * task.depth + (task.video_id or task.description)
-        task.row = self._bars.add_task(name, total=None, own=task)
-        self.news(task)
+        task.row = self._bars.add_task(name, total=None, shown_task=task)
+        self.update(task)
 
-    def news(self, task: Task) -> None:
+    def update(self, task: Task) -> None:
         assert task.row is not None
         self._bars.update(task.row, completed=task.done, total=task.total or None)
 

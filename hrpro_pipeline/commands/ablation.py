@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
-from hrpro_pipeline.api import SeedScores, train_detector
 from hrpro_pipeline.base import launch
-from hrpro_pipeline.base.progress import progress
+from hrpro_pipeline.base.progress import Task, progress
+from hrpro_pipeline.commands.seeds import SeedScores
+from hrpro_pipeline.commands.train import Training
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
@@ -51,72 +51,59 @@ ROWS = (
 )
 
 
-def run_ablation(
-    features: Path,
-    points: Path,
-    annotations: Path,
-    out: Path,
-    *,
-    seeds: Sequence[int],
-    overrides: Sequence[str] = (),
-    **options: Any,
-) -> Iterator[str]:
-    """Train and evaluate every row with every seed; write `ablation.json` and `ablation.md` in `out`.
+def run_ablation(training: Training, seeds: Sequence[int]) -> Iterator[str]:
+    """Train and evaluate every row with every seed; write `ablation.json` and `ablation.md` in the training's `out`.
 
     Rows that differ in stage 2 alone share their stage 1. A run that is there already is not repeated.
 
     Args:
-        overrides: settings of all rows; options: as for `train_detector`.
+        training: what `train_detector` takes, with `annotations` and `evaluate_on`; its settings hold for all rows.
 
     Yields:
         Lines of the table, each when its runs are done.
     """
     if launch.num_processes() > 1:
         raise UsageError("ablate does not go with torchrun; run it on one GPU")
+    out = Path(training.out)
     table = ["| | average mAP | deviation | seeds | paper |", "|---|---|---|---|---|"]
     yield from table
     content = []
     with progress("ablation", len(ROWS) * len(seeds), "runs") as task:
         for number, row in enumerate(ROWS, start=1):
-            models = []
-            for seed in seeds:
-                stage1 = None
-                if row.stage2 != (_STAGE_1_ALONE,):
-                    shared = next(at for at, other in enumerate(ROWS, start=1) if other.stage1 == row.stage1)
-                    stage1 = load_model(out / f"seed_{seed}" / f"{shared:02d}")
-                run = {
-                    "points": points,
-                    "annotations": annotations,
-                    "overrides": (*overrides, *row.stage1, *row.stage2),
-                    "seed": seed,
-                    **options,
-                }
-                folder = out / f"seed_{seed}" / f"{number:02d}"
-                step = task.skip if (folder / _DONE).is_file() else task.advance
-                models.append(_trained(folder, features, run, stage1))
-                step()
-            scores = SeedScores.of(seeds, models)
+            scores = SeedScores.of(seeds, [_train_row(training, number, row, seed, task) for seed in seeds])
             values = ", ".join(f"{100 * value:.1f}" for value in scores.scores["average"])
-            mean, deviation = 100 * scores.mean("average"), 100 * scores.deviation("average")
-            table.append(f"| {row.name} | {mean:.1f} | {deviation:.1f} | {values} | {row.paper} |")
+            mean, std = 100 * scores.mean("average"), 100 * scores.std("average")
+            table.append(f"| {row.name} | {mean:.1f} | {std:.1f} | {values} | {row.paper} |")
             yield table[-1]
             content.append({"name": row.name, "settings": [*row.stage1, *row.stage2], **scores.as_json()})
     write_text(out / "ablation.json", json.dumps(content, indent=1) + "\n")
     write_text(out / "ablation.md", "\n".join(table) + "\n")
 
 
-def _trained(folder: Path, features: Path, run: dict[str, Any], stage1: TrainedModel | None) -> TrainedModel:
-    """The model of one run, trained with the arguments `run` unless it is there.
+def _train_row(training: Training, number: int, row: Row, seed: int, task: Task) -> TrainedModel:
+    """The model of one row and seed, trained unless it is there.
 
     Raises:
-        HrproError: what is there was made with other arguments.
+        HrproError: it is there, but was made with other arguments.
     """
+    runs = Path(training.out) / f"seed_{seed}"
+    folder = runs / f"{number:02d}"
+    stage1 = None
+    if row.stage2 != (_STAGE_1_ALONE,):
+        shared = next(place for place, other in enumerate(ROWS, start=1) if other.stage1 == row.stage1)
+        stage1 = load_model(runs / f"{shared:02d}")
+    overrides = (*training.overrides, *row.stage1, *row.stage2)
+    training = replace(training, out=folder, overrides=overrides, seed=seed, resume=folder.exists(), stage1=stage1)
+    varied = ("out", "resume", "stage1")
+    arguments = {field.name: getattr(training, field.name) for field in fields(training) if field.name not in varied}
+    made_with = json.dumps(arguments, default=str, sort_keys=True)
     done = folder / _DONE
-    made_with = json.dumps({"features": str(features), **run}, default=str, sort_keys=True)
     if done.is_file():
         if done.read_text(encoding="utf-8") != made_with:
-            raise HrproError(f"{folder}: was made with other arguments; repeat them, or choose another --out")
+            raise HrproError(f"{folder}: was made with other arguments; repeat them, or choose another `out`")
+        task.skip()
         return load_model(folder)
-    model = train_detector(features, out=folder, resume=folder.exists(), stage1=stage1, **run)
+    model = training.run()
     write_text(done, made_with)
+    task.advance()
     return model

@@ -1,4 +1,4 @@
-"""`hrpro demo`: the whole chain on made videos, and what it is worth beside an untrained model and single streams."""
+"""`hrpro demo`: the whole chain on made videos, beside an untrained model and single streams."""
 
 import json
 import shutil
@@ -6,26 +6,29 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hrpro_pipeline.api import evaluate_detections, extract_features, report_detections, train_detector
 from hrpro_pipeline.base.progress import Task, progress
+from hrpro_pipeline.commands.detect import detect_folder
+from hrpro_pipeline.commands.evaluate import evaluate_detections
+from hrpro_pipeline.commands.extract import extract_features
+from hrpro_pipeline.commands.report import report_detections
 from hrpro_pipeline.commands.scenes import write_demo
+from hrpro_pipeline.commands.train import train_detector
 from hrpro_pipeline.data.annotations import in_subset, read_annotations
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.evaluation import Evaluation
-from hrpro_pipeline.infer.folder import detect_folder
 
 NUM_TRAIN, NUM_TEST = 10, 6
 _TIOU = (0.3, 0.5, 0.7)
 _MARK = ".hrpro-demo"
-# What is compared: name, folder, settings over the preset's.
+# The compared models: name, folder, settings over the preset's.
 _MODELS = (
     ("both streams", "both", ()),
     ("RGB alone", "rgb", ("extract.streams=[rgb]",)),
     ("flow alone", "flow", ("extract.streams=[flow]",)),
     ("untrained", "untrained", ("snippet.steps=0", "instance.epochs=0")),
 )
-_MADE = (
+_OUTPUTS = (
     *("videos", "features", *(folder for _, folder, _ in _MODELS)),
     *("annotations.json", "points.csv", "unseen.txt", "results.json", "report.html"),
 )
@@ -67,7 +70,7 @@ def _chain(out: Path, seed: int, say: Callable[[str], None], task: Task) -> dict
     write_text(unseen, "".join(f"{name}\n" for name in in_subset(read_annotations(annotations), "test")))
     results = {}
     for name, folder, overrides in _MODELS:
-        results[name] = _try(out, folder, overrides, seed, unseen)
+        results[name] = _train_and_evaluate(out, folder, overrides, seed, unseen)
         task.advance()
         say(f"trained and evaluated: {name} ({time.monotonic() - started:.0f} s so far)")
 
@@ -83,7 +86,7 @@ def _chain(out: Path, seed: int, say: Callable[[str], None], task: Task) -> dict
     return results
 
 
-def _try(out: Path, folder: str, overrides: Sequence[str], seed: int, unseen: Path) -> Evaluation:
+def _train_and_evaluate(out: Path, folder: str, overrides: Sequence[str], seed: int, unseen: Path) -> Evaluation:
     """Train one model, detect with it in the unseen videos, and evaluate."""
     run, detections = out / folder / "run", out / folder / "detections"
     train_detector(
@@ -105,8 +108,8 @@ def _clear(out: Path) -> None:
     """Remove what an earlier demo left in `out`, and nothing else."""
     if out.is_dir() and any(out.iterdir()):
         if not (out / _MARK).is_file():
-            raise HrproError(f"{out}: holds something else than a demo; choose another --out")
-        for path in (out / name for name in _MADE):
+            raise HrproError(f"{out}: holds something else than a demo; choose another `out`")
+        for path in (out / name for name in _OUTPUTS):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     write_text(out / _MARK, "made by `hrpro demo`, which replaces the files beside this one\n")
 

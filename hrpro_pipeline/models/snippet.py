@@ -229,3 +229,9 @@ def video_scores(class_scores: Tensor, lengths: Sequence[int], divisor: int, pre
         return torch.stack(top)
     plain = torch.stack([video.mean(dim=0) for video in class_scores.split(list(lengths))])
     return torch.where(present > 0, torch.stack(top), plain)
+
+
+def prototype_similarity(prototypes: Tensor) -> np.ndarray:
+    """Cosines of prototypes [C, D] with each other, [C, C]; 0 for a class that has no prototype yet."""
+    directions = F.normalize(prototypes.detach(), dim=1)
+    return (directions @ directions.T).cpu().numpy()

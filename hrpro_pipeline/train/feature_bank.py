@@ -1,4 +1,4 @@
-"""Where the training features are while a run needs them: on the device, in host memory, or on disk."""
+"""The training features of a run: on the device, in host memory, or on disk."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,33 +31,33 @@ class FeatureBank:
         width = np.asarray(videos[0].features).shape[1]
         size = 4 * width * sum(len(video.features) for video in videos)
         self.place = place if place != "auto" else _choose(size, device, stored)
-        log.info("features of %d training videos: %.2f GB, kept on %s", len(videos), size / 1e9, self._named())
-        self._kept: list[Tensor] | None = None
+        log.info("features of %d training videos: %.2f GB, kept on %s", len(videos), size / 1e9, self._place_name())
+        self._on_device: list[Tensor] | None = None
         if self.place == "device":
-            self._kept = [torch.from_numpy(np.asarray(video.features)).to(device) for video in videos]
+            self._on_device = [torch.from_numpy(np.asarray(video.features)).to(device) for video in videos]
 
-    def _named(self) -> str:
+    def _place_name(self) -> str:
         return {"device": f"the device ({self._device})", "host": "the host", "disk": "disk"}[self.place]
 
     def batches(self, orders: Iterable[Sequence[int]]) -> Iterator[Tensor]:
         """Packed features [N, D] on the device, for each list of videos in turn."""
-        if self._kept is not None:
+        if self._on_device is not None:
             for order in orders:
-                yield torch.cat([self._kept[index] for index in order])
+                yield torch.cat([self._on_device[index] for index in order])
             return
         with ThreadPoolExecutor(max_workers=1) as pool:
-            coming: Future[Tensor] | None = None
+            current: Future[Tensor] | None = None
             for order in orders:
                 following = pool.submit(self._gather, list(order))
-                if coming is not None:
-                    yield coming.result().to(self._device, non_blocking=True)
-                coming = following
-            if coming is not None:
-                yield coming.result().to(self._device, non_blocking=True)
+                if current is not None:
+                    yield current.result().to(self._device, non_blocking=True)
+                current = following
+            if current is not None:
+                yield current.result().to(self._device, non_blocking=True)
 
     def _gather(self, order: Sequence[int]) -> Tensor:
-        together = torch.from_numpy(np.concatenate([np.asarray(self._videos[index].features) for index in order]))
-        return together.pin_memory() if self._device.type == "cuda" else together
+        packed = torch.from_numpy(np.concatenate([np.asarray(self._videos[index].features) for index in order]))
+        return packed.pin_memory() if self._device.type == "cuda" else packed
 
 
 def _choose(size: int, device: torch.device, stored: bool) -> Literal["device", "host", "disk"]:

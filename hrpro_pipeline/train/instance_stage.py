@@ -1,6 +1,7 @@
-"""Stage 2: the proposals it learns from, and one step over them."""
+"""Stage 2: the proposals that it learns from, and what one of its optimizer steps does with them."""
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.configs.schema import InstanceSettings, Settings
-from hrpro_pipeline.data.dataset import TrainingVideo
+from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo
 from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.device import or_on_cpu, send
 from hrpro_pipeline.models.instance import InstanceModel, pool_parts
@@ -19,13 +21,16 @@ from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 from hrpro_pipeline.train.reliable import containing, negative_proposals, reliable_proposals
+from hrpro_pipeline.train.stage import Compute, Part, Stage, adam
+
+log = logging.getLogger(__name__)
 
 LOSSES = ("score", "regression", "total")
 
 
 @dataclass(frozen=True)
 class ProposalSet:
-    """What stage 2 learns from in one video; arrays float32.
+    """The proposals of one training video; arrays float32.
 
     Attributes:
         index: of the video among the training videos.
@@ -59,6 +64,69 @@ class InstanceBatch:
     draws: Tensor
 
 
+def instance_stage(
+    model: InstanceModel, videos: Sequence[ProposalSet], settings: InstanceSettings, compute: Compute, seed: int
+) -> Stage:
+    """Stage 2 for the training loop.
+
+    Args:
+        videos: the training videos that have proposals.
+    """
+    optimizer = adam(model, settings.learning_rate, settings.weight_decay)
+    proposals_of = {video.index: video for video in videos}
+    indices = np.array(list(proposals_of))
+    batch_size = min(settings.batch_size, len(videos))
+
+    def order(epoch: int) -> list[np.ndarray]:
+        shuffled = indices[np.random.default_rng([seed, 3, epoch]).permutation(len(indices))]
+        # The tail that fills no batch is dropped.
+        return [shuffled[at : at + batch_size] for at in range(0, len(shuffled) - batch_size + 1, batch_size)]
+
+    def batches(parts: Sequence[Part]) -> Iterator[InstanceBatch]:
+        for (epoch, order), features in zip(parts, compute.bank.batches([order for _, order in parts]), strict=True):
+            rngs = [np.random.default_rng([seed, 4, epoch, index]) for index in order]
+            yield pack([proposals_of[index] for index in order], features, settings.max_proposals, rngs)
+
+    def step(parts: Iterator[InstanceBatch | None], batch_size: int) -> Tensor:
+        return train_step(model, parts, batch_size, optimizer, settings, compute.precision)
+
+    return Stage(
+        name="instance",
+        number=2,
+        title="stage 2 (instances)",
+        unit="epoch",
+        network=model,
+        optimizer=optimizer,
+        num_rounds=settings.epochs,
+        accumulate=settings.accumulate,
+        losses=LOSSES,
+        order=order,
+        batches=batches,
+        step=step,
+        log_every=1,
+        evaluate_every=settings.evaluate_every,
+        save_every=1,
+    )
+
+
+def find_proposals(
+    snippet: SnippetModel, data: TrainingSet, settings: Settings, compute: Compute, seed: int
+) -> list[ProposalSet]:
+    """The proposals of the training videos, by the processes together; videos without proposals are left out."""
+    indices = list(range(len(data.videos)))[parallel.rank() :: parallel.size()]
+    features = compute.bank.batches([[index] for index in indices])
+    with progress("stage 2 (proposals)", len(indices), "videos", minor=True) as task:
+        sets = [
+            propose(snippet, data.videos[index], index, packed, settings, np.random.default_rng([seed, 2, index]))
+            for index, packed in task.each(zip(indices, features, strict=True))
+        ]
+    sets = parallel.gather_objects(sets)
+    with_proposals = [video for video in sets if len(video.proposals)]
+    if empty := len(sets) - len(with_proposals):
+        log.warning("stage 2: %d of %d videos have no proposals and are left out", empty, len(sets))
+    return with_proposals
+
+
 def propose(
     model: SnippetModel,
     video: TrainingVideo,
@@ -73,17 +141,17 @@ def propose(
         model: the trained stage 1 network, in eval mode.
         features: the video's features [T, D] on the model's device.
     """
-    found = or_on_cpu(
-        lambda there: find_candidates(model, there, settings),
+    result = or_on_cpu(
+        lambda on_device: find_candidates(model, on_device, settings),
         *(model, features, features.device, video.video_id),
     )
-    candidates = found.proposals
+    candidates = result.proposals
     if settings.instance.reliable_proposals:
         rows = reliable_proposals(candidates, video.positions, video.labels)
         reliable = candidates[rows[rows >= 0], :2]
     else:
         reliable = candidates[containing(candidates, video.positions, video.labels).any(axis=0), :2]
-    _, background_seeds = video_seeds(found.background, video, len(model.prototypes), settings)
+    _, background_seeds = video_seeds(result.background, video, len(model.prototypes), settings)
     count = int(settings.instance.negative_ratio * len(candidates))
     negatives = negative_proposals(background_seeds, count, rng)
     proposals = np.concatenate([candidates[:, :2], negatives])
@@ -116,11 +184,11 @@ def pack(
     """
     proposals, draws = [], []
     for video, rng in zip(videos, rngs, strict=True):
-        chosen = video.proposals
-        if len(chosen) > max_proposals:
-            chosen = chosen[rng.choice(len(chosen), max_proposals, replace=False)]
-        proposals.append(chosen)
-        draws.append(rng.random(len(chosen), np.float32))
+        sample = video.proposals
+        if len(sample) > max_proposals:
+            sample = sample[rng.choice(len(sample), max_proposals, replace=False)]
+        proposals.append(sample)
+        draws.append(rng.random(len(sample), np.float32))
     owner = np.repeat(np.arange(len(videos)), [len(rows) for rows in proposals])
     reliable = pad_sequence(
         [torch.from_numpy(video.reliable) for video in videos], batch_first=True, padding_value=torch.nan
@@ -154,7 +222,7 @@ def train_step(
         The losses named in LOSSES of this process's videos, [b, 3], on the device.
     """
     optimizer.zero_grad(set_to_none=True)
-    found = [torch.empty(0, len(LOSSES), device=next(model.parameters()).device)]
+    losses_of_parts = [torch.empty(0, len(LOSSES), device=next(model.parameters()).device)]
     for part in parts:
         if part is None:
             continue
@@ -169,7 +237,7 @@ def train_step(
         score, regression = settings.score_weight * score, settings.regression_weight * regression
         losses = torch.stack([score, regression, score + regression], dim=1)
         (losses[:, -1].sum() / batch_size).backward()
-        found.append(losses.detach())
+        losses_of_parts.append(losses.detach())
     parallel.sum_gradients(model)
     optimizer.step()
-    return torch.cat(found)
+    return torch.cat(losses_of_parts)

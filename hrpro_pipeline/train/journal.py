@@ -1,4 +1,4 @@
-"""What a run writes down while it goes: `metrics.jsonl` and TensorBoard events.
+"""The journal of a run: `metrics.jsonl` and TensorBoard events.
 
 TensorBoard has one axis for both stages: the optimizer steps of stage 1, and after them the epochs of stage 2. So what
 a killed run wrote after its last checkpoint can be taken back there, too.
@@ -33,12 +33,12 @@ class Journal:
     def __init__(
         self, run: Path, snippet_steps: int, resumed: tuple[str, int] | None = None, writes: bool = True
     ) -> None:
-        self._before = {"snippet": 0, "instance": snippet_steps}
+        self._first_steps = {"snippet": 0, "instance": snippet_steps}
         self._file: TextIO | None = None
         if writes:
             run.mkdir(parents=True, exist_ok=True)
             self._file = (run / METRICS).open("a", encoding="utf-8")
-            purge = None if resumed is None else self._before[resumed[0]] + resumed[1] + 1
+            purge = None if resumed is None else self._first_steps[resumed[0]] + resumed[1] + 1
             self._writer = SummaryWriter(str(run), purge_step=purge)
 
     def __enter__(self) -> "Journal":
@@ -64,12 +64,12 @@ class Journal:
     def scalar(self, stage: str, step: int, tag: str, value: float) -> None:
         """A number for TensorBoard alone."""
         if self._file is not None:
-            self._writer.add_scalar(tag, value, self._before[stage] + step)
+            self._writer.add_scalar(tag, value, self._first_steps[stage] + step)
 
     def picture(self, stage: str, step: int, tag: str, image: np.ndarray) -> None:
         """A picture for TensorBoard: uint8 RGB [H, W, 3]."""
         if self._file is not None:
-            self._writer.add_image(tag, image, self._before[stage] + step, dataformats="HWC")
+            self._writer.add_image(tag, image, self._first_steps[stage] + step, dataformats="HWC")
 
     def flush(self) -> None:
         """Everything so far to the files: a run that is resumed does not write it again."""
@@ -78,16 +78,16 @@ class Journal:
 
 
 def rewind(run: Path, stage: str, step: int) -> None:
-    """Drop the lines after `step` of `stage`: what a killed run wrote after its last checkpoint."""
+    """Drop the lines after `step` of `stage`, which a killed run wrote after its last checkpoint."""
     path = run / METRICS
     if not path.is_file():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:  # the line that the kill cut short
             continue
         if (STAGES.index(row["stage"]), row["step"]) <= (STAGES.index(stage), step):
-            kept.append(line)
-    write_text(path, "".join(line + "\n" for line in kept))
+            lines.append(line)
+    write_text(path, "".join(line + "\n" for line in lines))

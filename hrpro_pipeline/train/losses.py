@@ -15,22 +15,22 @@ def per_video(values: Tensor, video: Tensor, num_videos: int) -> Tensor:
     return values.new_zeros(num_videos, *values.shape[1:]).index_add(0, video, values)
 
 
-def focal_loss(scores: Tensor, target: Tensor, chosen: Tensor, video: Tensor, num_videos: int) -> Tensor:
-    """Focal binary cross-entropy (gamma 2) of the chosen snippets (paper, Eq. 1).
+def focal_loss(scores: Tensor, target: Tensor, selected: Tensor, video: Tensor, num_videos: int) -> Tensor:
+    """Focal binary cross-entropy (gamma 2) of the selected snippets (paper, Eq. 1).
 
     Args:
         scores: [N, C + 1] in 0..1: fused class scores P and, last, background b.
         target: [N, C + 1] of 0 and 1.
-        chosen: bool [N].
+        selected: bool [N].
 
     Returns:
-        [B]: summed over channels, averaged over a video's chosen snippets; 0 where there is none.
+        [B]: summed over channels, averaged over a video's selected snippets; 0 where there is none.
     """
-    wrong = (1 - scores) * target + scores * (1 - target)
+    error = (1 - scores) * target + scores * (1 - target)
     # torch's cross-entropy breaks off on NaN, on CUDA for good; here NaN goes on into the loss, which is looked at.
     entropy = F.binary_cross_entropy(scores.nan_to_num(0.5), target, reduction="none")
-    weight = chosen.to(scores.dtype)
-    total = per_video((wrong**2 * entropy).sum(dim=1) * weight, video, num_videos)
+    weight = selected.to(scores.dtype)
+    total = per_video((error**2 * entropy).sum(dim=1) * weight, video, num_videos)
     return total / (per_video(weight, video, num_videos) + 1e-6)
 
 
@@ -85,7 +85,8 @@ def contrastive_loss(
     present = (count > 0) & known & (background_count > 0)
 
     directions = F.normalize(embedding, dim=1).split(list(packing.lengths))
-    cosine = torch.cat([own @ F.normalize(memory, dim=1).T for own, memory in zip(directions, prototypes, strict=True)])
+    pairs = zip(directions, prototypes, strict=True)
+    cosine = torch.cat([rows @ F.normalize(memory, dim=1).T for rows, memory in pairs])
     similarity = torch.exp(cosine / temperature)  # [N, C]
     # Sums over a class's seeds: of the similarity to its own prototype, and to all that are known.
     matched = per_video(action_seeds * similarity, video, num_videos)
@@ -104,7 +105,7 @@ def seed_means(embedding: Tensor, action_seeds: Tensor, packing: Packing) -> tup
     """Mean embedding of each video's action seeds by class: [B, C, D], 0 without seeds; and which have some [B, C]."""
     lengths = list(packing.lengths)
     pairs = zip(embedding.split(lengths), action_seeds.split(lengths), strict=True)
-    totals, counts = zip(*((seeds.T @ own, seeds.sum(dim=0)) for own, seeds in pairs), strict=True)
+    totals, counts = zip(*((seeds.T @ rows, seeds.sum(dim=0)) for rows, seeds in pairs), strict=True)
     count = torch.stack(counts)
     return torch.stack(totals) / count.clamp(min=1)[..., None], count > 0
 
@@ -126,11 +127,11 @@ def moving_prototypes(prototypes: Tensor, means: Tensor, present: Tensor, moment
     moves = F.pad(present.long().cumsum(dim=0), (0, 0, 1, 0))  # [B + 1, C], moves made before video i
     since = moves[:, None] - moves[None, 1:]  # [B + 1, B, C], moves made between video j and video i
     earlier = torch.ones(num_videos + 1, num_videos, dtype=torch.bool, device=means.device).tril(-1)
-    kept = torch.where(earlier[..., None] & present, momentum ** since.clamp(min=0).to(means.dtype), 0)
+    weights = torch.where(earlier[..., None] & present, momentum ** since.clamp(min=0).to(means.dtype), 0)
     # A video whose numbers are not finite must not reach those before it: 0 times NaN is NaN.
     finite = means.nan_to_num(nan=0, posinf=0, neginf=0)
     start = (momentum ** moves.to(means.dtype))[..., None] * prototypes
-    return start + (1 - momentum) * torch.einsum("ijc,jcd->icd", kept, finite)
+    return start + (1 - momentum) * torch.einsum("ijc,jcd->icd", weights, finite)
 
 
 def tiou(first: Tensor, second: Tensor) -> Tensor:
@@ -154,8 +155,8 @@ def best_tiou(proposals: Tensor, reliable: Tensor, video: Tensor) -> Tensor:
     """
     if reliable.shape[1] == 0:
         return proposals.new_zeros(len(proposals))
-    found = tiou(proposals[:, None], reliable.nan_to_num(0)[video])  # [M, R]
-    return torch.where(reliable[video, :, 0].isnan(), 0, found).amax(dim=1)
+    overlaps = tiou(proposals[:, None], reliable.nan_to_num(0)[video])  # [M, R]
+    return torch.where(reliable[video, :, 0].isnan(), 0, overlaps).amax(dim=1)
 
 
 def score_loss(

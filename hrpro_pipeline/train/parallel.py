@@ -25,11 +25,11 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         return
     if device.type == "cuda":
         if device.index is not None:
-            raise UsageError(f"device {device}: under torchrun each process has a GPU of its own; use --device cuda")
-        own, there = launch.local_rank(), torch.cuda.device_count()
-        if own >= there:
-            raise UsageError(f"torchrun started more processes than the {there} GPUs here; lower --nproc-per-node")
-        device = torch.device("cuda", own)
+            raise UsageError(f"device {device}: under torchrun each process has a GPU of its own; use `device=cuda`")
+        local_rank, num_gpus = launch.local_rank(), torch.cuda.device_count()
+        if local_rank >= num_gpus:
+            raise UsageError(f"torchrun started more processes than the {num_gpus} GPUs here; lower --nproc-per-node")
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     # The others wait while the first evaluates and writes, however long that takes.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
@@ -67,7 +67,7 @@ def total(values: Tensor) -> Tensor:
 
 
 def gather_videos(means: Tensor, present: Tensor, batch_size: int) -> tuple[Tensor, Tensor, Tensor | slice]:
-    """Put together what each process has found of its videos, in the batch's order.
+    """Join the mean embeddings that the processes have computed, in the order of the batch.
 
     Process r has videos r, r + size, ... of the batch.
 
@@ -76,35 +76,35 @@ def gather_videos(means: Tensor, present: Tensor, batch_size: int) -> tuple[Tens
         batch_size: videos of all processes, at most.
 
     Returns:
-        means and present of all videos, rows without classes among them; and which rows are this process's.
+        means and present of all videos, with rows of padding among them; and which rows are this process's.
     """
     if size() == 1:
         return means, present, slice(None)
     rows = -(-batch_size // size())
-    # A row without classes moves nothing, so that all processes can send as many.
-    own_means = torch.cat([means, means.new_zeros(rows - len(means), *means.shape[1:])])
-    own_present = torch.cat([present, present.new_zeros(rows - len(present), present.shape[1])])
-    all_means = [torch.empty_like(own_means) for _ in range(size())]
-    all_present = [torch.empty_like(own_present) for _ in range(size())]
-    dist.all_gather(all_means, own_means)
-    dist.all_gather(all_present, own_present)
-    mine = torch.arange(len(means), device=means.device) * size() + rank()
-    return torch.stack(all_means, dim=1).flatten(0, 1), torch.stack(all_present, dim=1).flatten(0, 1), mine
+    # Pad to equal length: rows without classes do not move the memory.
+    sent_means = torch.cat([means, means.new_zeros(rows - len(means), *means.shape[1:])])
+    sent_present = torch.cat([present, present.new_zeros(rows - len(present), present.shape[1])])
+    all_means = [torch.empty_like(sent_means) for _ in range(size())]
+    all_present = [torch.empty_like(sent_present) for _ in range(size())]
+    dist.all_gather(all_means, sent_means)
+    dist.all_gather(all_present, sent_present)
+    own_rows = torch.arange(len(means), device=means.device) * size() + rank()
+    return torch.stack(all_means, dim=1).flatten(0, 1), torch.stack(all_present, dim=1).flatten(0, 1), own_rows
 
 
-def gather_objects(own: list[Any]) -> list[Any]:
+def gather_objects(items: list[Any]) -> list[Any]:
     """Lists of all processes dealt out in turn (process r made items r, r + size, ...) -> one list, the same on all."""
     if size() == 1:
-        return own
+        return items
     parts: list[list[Any]] = [[] for _ in range(size())]
-    dist.all_gather_object(parts, own)
+    dist.all_gather_object(parts, items)
     return [parts[index % size()][index // size()] for index in range(sum(map(len, parts)))]
 
 
 def same_everywhere(value: Any) -> Any:
-    """What process 0 has, on all processes."""
+    """The value of process 0, on all processes."""
     if size() == 1:
         return value
-    held = [value]
-    dist.broadcast_object_list(held, src=0)
-    return held[0]
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]

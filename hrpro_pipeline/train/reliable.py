@@ -23,16 +23,16 @@ def reliable_proposals(candidates: np.ndarray, positions: np.ndarray, labels: np
     contains = containing(candidates, positions, labels)  # [K, M]
     border = np.concatenate([[-np.inf], positions, [np.inf]])
     between = contains & (candidates[:, 0] > border[:-2, None]) & (candidates[:, 1] < border[2:, None])
-    chosen = np.where(between.any(axis=1, keepdims=True), between, contains)
-    best = np.argmax(np.where(chosen, score, -np.inf), axis=1)
-    return np.where(chosen.any(axis=1), best, -1)
+    eligible = np.where(between.any(axis=1, keepdims=True), between, contains)
+    best = np.argmax(np.where(eligible, score, -np.inf), axis=1)
+    return np.where(eligible.any(axis=1), best, -1)
 
 
 def containing(candidates: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which candidates [M, 4] of a score over 0 contain which points of their class [K] -> bool [K, M]."""
     start, end, label, score = candidates.T
-    at = positions[:, None]
-    return (label == labels[:, None]) & (start <= at) & (end >= at) & (score > 0)
+    points = positions[:, None]
+    return (label == labels[:, None]) & (start <= points) & (end >= points) & (score > 0)
 
 
 def negative_proposals(background_seeds: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

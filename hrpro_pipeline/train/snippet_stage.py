@@ -1,6 +1,6 @@
-"""Stage 1: one optimizer step, the prototype memory's start, and the order of the videos."""
+"""Stage 1: what one of its optimizer steps does, and the order of the videos."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from hrpro_pipeline.configs.schema import SnippetSettings
-from hrpro_pipeline.data.dataset import TrainingVideo
-from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo
 from hrpro_pipeline.models.device import send
 from hrpro_pipeline.models.precision import Precision, matrix_products
 from hrpro_pipeline.models.snippet import Packing, SnippetModel, SnippetScores, video_scores
@@ -24,6 +23,10 @@ from hrpro_pipeline.train.losses import (
     video_loss,
 )
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
+from hrpro_pipeline.train.stage import Compute, Stage, adam
+
+# Steps whose losses are read together.
+_STEPS_A_LOG = 10
 
 LOSSES = ("video", "point", "background", "contrastive", "total")
 
@@ -45,37 +48,55 @@ class SnippetBatch:
     packing: Packing
 
 
+def snippet_stage(
+    model: SnippetModel, data: TrainingSet, settings: SnippetSettings, compute: Compute, seed: int, num_snapshots: int
+) -> Stage:
+    """Stage 1 for the training loop.
+
+    Args:
+        num_snapshots: of reliable snippets and proposals, evenly spread over the steps.
+    """
+    optimizer = adam(model, settings.learning_rate, settings.weight_decay)
+
+    def step(parts: Iterator[SnippetBatch | None], batch_size: int) -> Tensor:
+        return train_step(model, parts, batch_size, optimizer, settings, compute.precision)
+
+    return Stage(
+        name="snippet",
+        number=1,
+        title="stage 1 (snippets)",
+        unit="step",
+        network=model,
+        optimizer=optimizer,
+        num_rounds=settings.steps,
+        accumulate=settings.accumulate,
+        losses=LOSSES,
+        order=lambda number: [batch_order(number - 1, len(data.videos), settings.batch_size, seed)],
+        batches=lambda parts: snippet_batches(data, compute, [videos for _, videos in parts]),
+        step=step,
+        log_every=_STEPS_A_LOG,
+        evaluate_every=settings.evaluate_every,
+        save_every=settings.evaluate_every,
+        snapshots=frozenset(round(settings.steps * part / num_snapshots) for part in range(1, num_snapshots + 1)),
+    )
+
+
+def snippet_batches(data: TrainingSet, compute: Compute, orders: Sequence[list[int]]) -> Iterator[SnippetBatch]:
+    """A batch of each list of training videos."""
+    for order, features in zip(orders, compute.bank.batches(orders), strict=True):
+        yield pack([data.videos[index] for index in order], features, len(data.classes))
+
+
 def pack(videos: Sequence[TrainingVideo], features: Tensor, num_classes: int) -> SnippetBatch:
     """Join the points of videos to their packed features [N, D]."""
     lengths = [len(video.features) for video in videos]
     starts = np.cumsum([0, *lengths[:-1]])
     rows = np.concatenate([start + video.snippets for start, video in zip(starts, videos, strict=True)])
     labels = np.concatenate([video.labels for video in videos])
-    where = send(np.stack([rows, labels]), features.device)
+    places = send(np.stack([rows, labels]), features.device)
     points = torch.zeros(len(features), num_classes, device=features.device)
-    points[where[0], where[1]] = 1
+    points[places[0], places[1]] = 1
     return SnippetBatch([video.video_id for video in videos], features, points, Packing.of(lengths, features.device))
-
-
-@torch.no_grad()
-def initialize_prototypes(model: SnippetModel, batches: Iterable[SnippetBatch]) -> None:
-    """Set each prototype to the mean embedding at its class's points (paper, Eq. 2); zeros for a class without.
-
-    Raises:
-        HrproError: what the network makes of a video is not finite.
-    """
-    training = model.training
-    model.eval()
-    total = torch.zeros_like(model.prototypes)
-    count = torch.zeros_like(model.prototypes[:, :1])
-    for batch in batches:
-        embedding = model(batch.features, batch.packing).embedding
-        if not bool(embedding.isfinite().all()):
-            raise HrproError(f"{', '.join(batch.video_ids)}: the embedding is not finite; look at the features")
-        total += batch.points.T @ embedding
-        count += batch.points.sum(dim=0)[:, None]
-    model.prototypes.copy_(total / count.clamp(min=1))
-    model.train(training)
 
 
 def train_step(
@@ -101,20 +122,20 @@ def train_step(
         The losses named in LOSSES of this process's videos, [b, 5], on the device.
     """
     optimizer.zero_grad(set_to_none=True)
-    found = [torch.empty(0, len(LOSSES), device=model.prototypes.device)]
+    losses_of_parts = [torch.empty(0, len(LOSSES), device=model.prototypes.device)]
     for part in parts:
         if part is None:  # the other processes still tell how the memory moves
-            nothing = model.prototypes[None][:0]
-            _move_prototypes(model, nothing, nothing[..., 0] > 0, batch_size, settings.momentum)
+            no_means = model.prototypes[None][:0]
+            _move_prototypes(model, no_means, no_means[..., 0] > 0, batch_size, settings.momentum)
             continue
         with matrix_products(precision, part.features.device):
             scores = model(part.features, part.packing)
         losses = _losses(model, scores, part, batch_size, settings)
         (losses[:, -1].sum() / batch_size).backward()
-        found.append(losses.detach())
+        losses_of_parts.append(losses.detach())
     parallel.sum_gradients(model)
     optimizer.step()
-    return torch.cat(found)
+    return torch.cat(losses_of_parts)
 
 
 def _losses(
@@ -130,7 +151,7 @@ def _losses(
     means, has_seeds = seed_means(scores.embedding.detach(), action_seeds, packing)
     prototypes = _move_prototypes(model, means, has_seeds, batch_size, settings.momentum)
     present = (per_video(points, video, num_videos) > 0).to(points.dtype)
-    whole = video_scores(scores.class_scores, packing.lengths, settings.topk_divisor, present)
+    scores_of_videos = video_scores(scores.class_scores, packing.lengths, settings.topk_divisor, present)
     contrast = contrastive_loss(
         scores.embedding,
         prototypes,
@@ -141,7 +162,7 @@ def _losses(
         settings.drop_last_snippet,
     )
     losses = [
-        video_loss(whole, present),
+        video_loss(scores_of_videos, present),
         point_loss(channels, points, video, num_videos),
         background_loss(channels, background_seeds, video, num_videos),
         contrast,
@@ -152,12 +173,16 @@ def _losses(
 
 
 def _move_prototypes(model: SnippetModel, means: Tensor, present: Tensor, batch_size: int, momentum: float) -> Tensor:
-    """Move the memory by the videos of a part, those of other processes too -> what each own video sees, [b, C, D]."""
-    all_means, all_present, own = parallel.gather_videos(means, present, batch_size)
+    """Move the memory by the videos of a part, those of other processes too.
+
+    Returns:
+        The memory that each of this process's videos sees, [b, C, D].
+    """
+    all_means, all_present, own_rows = parallel.gather_videos(means, present, batch_size)
     moved = moving_prototypes(model.prototypes, all_means, all_present, momentum)
     # Not in place: the graph of the contrastive loss holds the memory as it was.
     model.prototypes = moved[-1].clone()
-    return moved[:-1][own]
+    return moved[:-1][own_rows]
 
 
 def batch_order(step: int, num_videos: int, batch_size: int, seed: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What stage 1 takes for reliable while it trains: `reliability/<step>.json` of a run, for a few of its videos."""
+"""Snapshots of what is reliable while stage 1 trains: `reliability/<step>.json` of a run, for a few of its videos."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _NUM_VIDEOS = 6
 
 @dataclass(frozen=True)
 class Reliable:
-    """What is reliable in a video, as (start, end, class) on the snippet axis.
+    """Reliable snippets and proposals of a video, as (start, end, class) on the snippet axis.
 
     Attributes:
         action: runs of action seeds, the points among them. background: runs of background seeds, class -1.
@@ -39,14 +39,14 @@ class Reliable:
 
 def find_reliable(model: SnippetModel, video: TrainingVideo, features: Tensor, settings: Settings) -> Reliable:
     """Seeds and reliable proposals of a training video, by a model in eval mode; features [T, D] on its device."""
-    found = or_on_cpu(
-        lambda there: find_candidates(model, there, settings), model, features, features.device, video.video_id
+    result = or_on_cpu(
+        lambda on_device: find_candidates(model, on_device, settings), model, features, features.device, video.video_id
     )
-    action, background = video_seeds(found.background, video, len(model.prototypes), settings)
+    action, background = video_seeds(result.background, video, len(model.prototypes), settings)
     labels, starts, ends = runs(action.T)
     _, first, last = runs(background[None])
-    rows = reliable_proposals(found.proposals, video.positions, video.labels)
-    proposals = found.proposals[rows[rows >= 0]]
+    rows = reliable_proposals(result.proposals, video.positions, video.labels)
+    proposals = result.proposals[rows[rows >= 0]]
     return Reliable(
         action=[(float(start), float(end), int(label)) for label, start, end in zip(labels, starts, ends, strict=True)],
         background=[(float(start), float(end), -1) for start, end in zip(first, last, strict=True)],
@@ -55,33 +55,33 @@ def find_reliable(model: SnippetModel, video: TrainingVideo, features: Tensor, s
 
 
 def observed_videos(videos: Sequence[TrainingVideo]) -> list[int]:
-    """Which videos are looked at: a few, evenly spaced from those with the fewest points to those with the most."""
+    """Indices of the videos in snapshots: a few, evenly spaced from the fewest points to the most."""
     order = np.argsort([len(video.positions) for video in videos], kind="stable")
-    at = np.linspace(0, len(order) - 1, min(_NUM_VIDEOS, len(order)))
-    return [int(order[round(place)]) for place in at]
+    places = np.linspace(0, len(order) - 1, min(_NUM_VIDEOS, len(order)))
+    return [int(order[round(place)]) for place in places]
 
 
-def write_moment(run: Path, step: int, videos: Mapping[str, Reliable]) -> None:
-    """Write what is reliable after a step, by video."""
-    content = {"step": step, "videos": {video_id: asdict(found) for video_id, found in videos.items()}}
+def write_snapshot(run: Path, step: int, videos: Mapping[str, Reliable]) -> None:
+    """Write the snapshot of a step, by video."""
+    content = {"step": step, "videos": {video_id: asdict(reliable) for video_id, reliable in videos.items()}}
     write_text(run / _FOLDER / f"{step:06d}.json", json.dumps(content) + "\n")
 
 
-def read_moments(run: Path) -> dict[int, dict[str, Reliable]]:
-    """What a run has written down, by step and video; empty for a run that did not. Raises HrproError if damaged."""
-    moments = {}
+def read_snapshots(run: Path) -> dict[int, dict[str, Reliable]]:
+    """The snapshots of a run by step and video; empty for a run without any. Raises HrproError for a damaged one."""
+    snapshots = {}
     for file in sorted((run / _FOLDER).glob("*.json")):
         try:
-            content = json.loads(read_text(file, "what a run found reliable"))
+            content = json.loads(read_text(file, "a snapshot of what is reliable"))
             videos = {
-                str(video_id): Reliable(**{name: _intervals(found[name]) for name in Reliable.__annotations__})
-                for video_id, found in content["videos"].items()
+                str(video_id): Reliable(**{name: _intervals(reliable[name]) for name in Reliable.__annotations__})
+                for video_id, reliable in content["videos"].items()
             }
-            moments[int(content["step"])] = videos
+            snapshots[int(content["step"])] = videos
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise HrproError(f"{file}: damaged ({type(error).__name__}); delete it") from None
-    return moments
+    return snapshots
 
 
-def _intervals(listed: list[list[float]]) -> list[tuple[float, float, int]]:
-    return [(float(start), float(end), int(label)) for start, end, label in listed]
+def _intervals(rows: list[list[float]]) -> list[tuple[float, float, int]]:
+    return [(float(start), float(end), int(label)) for start, end, label in rows]

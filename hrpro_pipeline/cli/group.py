@@ -1,0 +1,113 @@
+"""The `hrpro` group: expected errors become one line and an exit code, in the words of the command line."""
+
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from hrpro_pipeline._version import __version__
+from hrpro_pipeline.base import progress
+from hrpro_pipeline.errors import HrproError, UsageError
+
+log = logging.getLogger(__name__)
+
+# Key of the called command in click's context.
+_CALLED = "hrpro_pipeline.command"
+
+# How the functions below the command line name their parameters and settings: `top`, `device=cpu`, `snippet.steps=9`.
+_PARAMETER = re.compile(r"`(?P<name>[a-z]\w*)(?P<value>=[^`\s]+)?`|`(?P<setting>[a-z]\w*\.\w+=[^`\s]+)`")
+
+
+class CommandGroup(click.Group):
+    """Remembers which of its commands is called, so that errors can name the options of that command."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        ctx.meta[_CALLED] = command
+        return name, command, rest
+
+
+class MainGroup(CommandGroup):
+    """Turns expected errors into one line and exit code 1 or 2; `--debug` shows where they came from."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        progress.set_up_logging(ctx.params["log_format"], lambda text: in_options(text, ctx.meta.get(_CALLED)))
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx is not None else "hrpro"
+            _print_error(ctx, f"{error.format_message().rstrip('.')}; see `{command} --help`")
+            ctx.exit(2)
+        except BrokenPipeError:  # `hrpro ... | head` has seen enough
+            raise
+        except (HrproError, OSError) as error:
+            if ctx.params.get("debug"):
+                raise
+            _print_error(ctx, in_options(str(error), ctx.meta.get(_CALLED)))
+            ctx.exit(2 if isinstance(error, UsageError) else 1)
+        except KeyboardInterrupt:
+            _print_error(ctx, "stopped", prefix="")
+            ctx.exit(130)
+
+
+def in_options(text: str, command: click.Command | None) -> str:
+    """A text that names parameters and settings, in the options of a command: `device=cpu` becomes --device cpu.
+
+    What the command has no option for stays as it is.
+    """
+    options = dict(_options(command)) if command is not None else {}
+
+    def replace(match: re.Match[str]) -> str:
+        if match["setting"]:
+            return f"{options['overrides']} {match['setting']}" if "overrides" in options else match[0]
+        value = (match["value"] or "").replace("=", " ", 1)
+        return f"{options[match['name']]}{value}" if match["name"] in options else match[0]
+
+    return _PARAMETER.sub(replace, text)
+
+
+def _options(command: click.Command) -> Iterator[tuple[str, str]]:
+    """Names of a command's parameters in Python, and how they are written on the command line."""
+    for parameter in command.params:
+        written = max(parameter.opts, key=len)
+        if isinstance(parameter, click.Argument):
+            written = parameter.human_readable_name
+        else:
+            yield written.lstrip("-").replace("-", "_"), written
+        yield parameter.name or "", written
+
+
+def _print_error(ctx: click.Context, text: str, prefix: str = "error: ") -> None:
+    if ctx.params.get("log_format") == "json":
+        log.error("%s", text)
+    else:
+        click.echo(prefix + text, err=True)
+
+
+@click.group("hrpro", cls=MainGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show where an error came from.")
+@click.option(
+    "--log-format",
+    type=click.Choice(progress.FORMATS),
+    default="text",
+    show_default=True,
+    envvar=progress.FORMAT_VARIABLE,
+    show_envvar=True,
+    help="What goes to standard error: text, or one JSON object a line (log, progress, errors).",
+)
+@click.version_option(__version__, prog_name="hrpro")
+def main(debug: bool, log_format: str) -> None:
+    """From raw, untrimmed videos and one labeled point per action to a trained temporal action detector.
+
+    \b
+    Example:
+      hrpro extract videos/ --out features/
+      hrpro train features/ --points points.csv --out runs/first
+      hrpro detect runs/first new_videos/ --out detections/
+    """
