@@ -27,7 +27,7 @@ import torch
 from machine import describe, emit, matmul_rate, synchronize
 from torch.utils.flop_counter import FlopCounterMode
 
-from hrpro_pipeline.api import train_detector
+from hrpro_pipeline import train_detector
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.models.precision import resolve_precision

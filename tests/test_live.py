@@ -23,10 +23,12 @@ from make_videos import moving_square, write_video
 from processes import RGB, command, hrpro
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hrpro_pipeline.api import train_detector
+from hrpro_pipeline import train_detector
 from hrpro_pipeline.base import progress
 from hrpro_pipeline.show import training as pictures
-from hrpro_pipeline.train import trainer
+from hrpro_pipeline.models.snippet import prototype_similarity
+from hrpro_pipeline.train import checkpoints, trainer
+from hrpro_pipeline.train.prototypes import mean_off_diagonal
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +284,7 @@ class TestTensorBoard:
         assert len(cosines) == 2
         assert all(-1 <= value <= 1 for value in cosines)
         prototypes = torch.load(tmp_path / "run" / "model.pt", weights_only=True)["snippet"]["prototypes"]
-        last = pictures.mean_off_diagonal(pictures.similarity(prototypes))
+        last = mean_off_diagonal(prototype_similarity(prototypes))
         assert cosines[-1] == pytest.approx(last, abs=1e-5)
         assert set(found.Tags()["images"]) == {"snippet/prototypes", *(f"timeline/v0{n}" for n in (1, 2, 5, 6))}
         for tag in found.Tags()["images"]:
@@ -318,7 +320,7 @@ class TestTensorBoard:
         self, stored: Path, tmp_path: Path, evaluations: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Killed in the evaluation after the last checkpoint: those steps are in the events already."""
-        whole = trainer._Run._evaluate
+        whole = trainer.Trainer._evaluate
 
         def stopping(run: Any, *arguments: Any) -> None:
             whole(run, *arguments)
@@ -327,12 +329,12 @@ class TestTensorBoard:
                 raise StopError
 
         calls: list[int] = []
-        monkeypatch.setattr(trainer, "_CHECKPOINT_SHARE", 1e9)
-        monkeypatch.setattr(trainer._Run, "_evaluate", stopping)
+        monkeypatch.setattr(checkpoints, "_TIME_SHARE", 1e9)
+        monkeypatch.setattr(trainer.Trainer, "_evaluate", stopping)
         with pytest.raises(StopError):
             self.train(stored, tmp_path / "run")
         before = read_events(tmp_path / "run")
-        monkeypatch.setattr(trainer._Run, "_evaluate", whole)
+        monkeypatch.setattr(trainer.Trainer, "_evaluate", whole)
         found = self.train(stored, tmp_path / "run", resume=True)
         assert [event.step for event in found.Scalars("snippet/loss/total")] == [1, 2, 3, 4]
         assert [event.step for event in found.Scalars("snippet/evaluation/average")] == [2, 4]
@@ -343,7 +345,7 @@ class TestTensorBoard:
 
     def test_a_run_that_starts_again(self, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Killed before the first checkpoint."""
-        monkeypatch.setattr(trainer._Run, "_save", lambda *arguments: (_ for _ in ()).throw(StopError))
+        monkeypatch.setattr(trainer.Trainer, "_save_checkpoint", lambda *arguments: (_ for _ in ()).throw(StopError))
         with pytest.raises(StopError):
             self.train(stored, tmp_path / "run")
         monkeypatch.undo()
@@ -352,11 +354,11 @@ class TestTensorBoard:
 
     def test_prototypes_of_classes_without_points(self) -> None:
         vectors = torch.tensor([[1.0, 0], [0, 0], [0, 2]])
-        cosines = pictures.similarity(vectors)
+        cosines = prototype_similarity(vectors)
         np.testing.assert_allclose(cosines, [[1, 0, 0], [0, 0, 0], [0, 0, 1]])
-        assert pictures.mean_off_diagonal(cosines) == 0
-        assert pictures.mean_off_diagonal(pictures.similarity(vectors[:1])) == 0
-        assert pictures.mean_off_diagonal(pictures.similarity(vectors + 5)) == pytest.approx(0.9, abs=0.1)
+        assert mean_off_diagonal(cosines) == 0
+        assert mean_off_diagonal(prototype_similarity(vectors[:1])) == 0
+        assert mean_off_diagonal(prototype_similarity(vectors + 5)) == pytest.approx(0.9, abs=0.1)
         for count in (1, 3, 200):
             image = pictures.heat_map(np.eye(count), ["Aufwärmen, très long, et encore"] * count)
             assert image.dtype == np.uint8

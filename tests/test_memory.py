@@ -13,12 +13,11 @@ import pytest
 import torch
 from made_features import QUICK, made_set
 
-from hrpro_pipeline.api import evaluate_detections, train_detector
+from hrpro_pipeline import detect_folder, evaluate_detections, train_detector
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.infer.folder import detect_folder
 from hrpro_pipeline.models.instance import InstanceModel
 from hrpro_pipeline.models.snippet import SnippetModel
-from hrpro_pipeline.train import parallel, trainer
+from hrpro_pipeline.train import checkpoints, parallel, trainer
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ def test_stage_1_goes_on_with_smaller_parts(
     assert [record.message for record in caplog.records if "memory" in record.message] == [
         "out of GPU memory: steps are cut into 2 parts from here on (snippet.accumulate)",
         "out of GPU memory: steps are cut into 4 parts from here on (snippet.accumulate)",
-        "the GPU has no memory for whole steps: set --set snippet.accumulate=4 next time",
+        "the GPU has no memory for whole steps: set `snippet.accumulate=4` next time",
     ]
     assert found["notes"]["snippet.accumulate"] == 4
     assert "snippet.accumulate" not in expected["notes"]
@@ -103,8 +102,8 @@ def test_a_resumed_run_keeps_its_parts(stored: Path, tmp_path: Path, monkeypatch
     expected = run(stored, tmp_path / "set", "snippet.accumulate=2")
     with monkeypatch.context() as patch:
         fails(patch, SnippetModel, lambda call, arguments: call == 1)
-        patch.setattr(trainer, "_CHECKPOINT_SHARE", 1e9)
-        patch.setattr(trainer._Run, "_evaluate", lambda own, stage, step, *more: 1 / (4 - step))
+        patch.setattr(checkpoints, "_TIME_SHARE", 1e9)
+        patch.setattr(trainer.Trainer, "_evaluate", lambda own, stage, unit, step, *more: 1 / (4 - step))
         with pytest.raises(ZeroDivisionError):
             run(stored, tmp_path / "run")
     found = run(stored, tmp_path / "run", resume=True)
@@ -114,7 +113,7 @@ def test_a_resumed_run_keeps_its_parts(stored: Path, tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize(
     ("network", "advice"),
-    [(SnippetModel, "--set compute.features=host, leave the longest"), (InstanceModel, "lower instance.max_proposals")],
+    [(SnippetModel, "`compute.features=host`, leave the longest"), (InstanceModel, "lower instance.max_proposals")],
 )
 def test_one_video_is_too_much(
     stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: type, advice: str
@@ -129,8 +128,8 @@ def test_one_video_is_too_much(
 def test_several_processes_are_told_what_to_set(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fails(monkeypatch, SnippetModel, lambda call, arguments: True)
     monkeypatch.setattr(parallel, "sum_gradients", lambda network: None)
-    with monkeypatch.context() as patch, pytest.raises(HrproError, match="run again with --set snippet.accumulate=2"):
-        patch.setattr("hrpro_pipeline.train.trainer.parallel.size", lambda: 2)
+    with monkeypatch.context() as patch, pytest.raises(HrproError, match="run again with `snippet.accumulate=2`"):
+        patch.setattr("hrpro_pipeline.train.parallel.size", lambda: 2)
         patch.setattr("hrpro_pipeline.train.parallel.gather_objects", lambda own: own)
         patch.setattr("hrpro_pipeline.train.parallel.same_everywhere", lambda value: value)
         run(stored, tmp_path / "run")
@@ -169,5 +168,5 @@ def test_elsewhere_it_is_one_line(stored: Path, tmp_path: Path, monkeypatch: pyt
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("hrpro_pipeline.train.trainer.FeatureBank", full)
-    with pytest.raises(HrproError, match=r"run: out of GPU memory; .*--set compute.features=host"):
+    with pytest.raises(HrproError, match=r"run: out of GPU memory; .*`compute.features=host`"):
         run(stored, tmp_path / "run")

@@ -11,7 +11,8 @@ import torch
 from click.testing import CliRunner
 from made_features import made_set
 
-from hrpro_pipeline.api import SeedScores, evaluate_detections, train_detector, train_seeds, write_points
+from hrpro_pipeline import Training, evaluate_detections, train_detector, train_seeds, write_points
+from hrpro_pipeline.commands.seeds import SeedScores
 from hrpro_pipeline.cli import main
 from hrpro_pipeline.data.annotations import read_annotations, read_points
 from hrpro_pipeline.data.dataset import draw_validation, hold_out, load_training_set
@@ -221,10 +222,10 @@ class TestSelection:
         assert again == first
 
     def test_usage(self, stored: Path, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="needs --evaluate-on"):
+        with pytest.raises(UsageError, match="needs `evaluate_on`"):
             run(stored, tmp_path / "run", best_on_test=True)
-        with pytest.raises(UsageError, match="it needs --evaluate-on or --validate-on"):
-            train_seeds(stored / "features", stored / "points.csv", tmp_path / "run", (0, 1))
+        with pytest.raises(UsageError, match="it needs `evaluate_on` or `validate_on`"):
+            train_seeds(Training(stored / "features", stored / "points.csv", tmp_path / "run"), (0, 1))
 
     def test_every_class_keeps_a_video(self, stored: Path) -> None:
         data = load_training_set(stored / "features", read_points(stored / "points.csv"), {})
@@ -259,7 +260,7 @@ def test_seeds(stored: Path, tmp_path: Path) -> None:
 
 
 def test_one_seed_has_no_deviation() -> None:
-    assert SeedScores((0,), {"average": [0.5]}, "last").deviation("average") == 0
+    assert SeedScores((0,), {"average": [0.5]}, "last").std("average") == 0
 
 
 class TestPoints:
