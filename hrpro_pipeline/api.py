@@ -36,6 +36,7 @@ from hrpro_pipeline.infer.evaluator import evaluator, point_measure, segment_mea
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.show.report import write_report
+from hrpro_pipeline.show.report_data import ReportContent
 from hrpro_pipeline.show.training import Sample, Shown
 from hrpro_pipeline.train.trainer import Selection, train
 
@@ -382,17 +383,16 @@ def report_detections(
     chosen = load_settings(preset).evaluate
     has_segments = any(video.segments for key, video in evaluated.items() if key not in chosen.exclude)
     found = {video_id: video.detections for video_id, video in read.items()}
-    write_report(
-        Path(out),
+    content = ReportContent(
         read,
-        truth=truth,
+        truth,
         points=read_points(Path(points)) if points is not None else (),
         failures=read_failures(Path(detections)) if Path(detections).is_dir() else (),
         evaluation=evaluate(found, evaluated, chosen.tiou, chosen.exclude) if has_segments else None,
         diagnosis=diagnose(found, evaluated, chosen.exclude) if has_segments else None,
         videos=files,
-        min_score=min_score,
     )
+    write_report(Path(out), content, min_score=min_score)
 
 
 def write_points(

@@ -14,8 +14,8 @@ import torch
 from made_features import QUICK, made_set
 
 from hrpro_pipeline.api import evaluate_detections, train_detector
+from hrpro_pipeline.commands.detect import detect_folder
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.infer.folder import detect_folder
 from hrpro_pipeline.models.instance import InstanceModel
 from hrpro_pipeline.models.snippet import SnippetModel
 from hrpro_pipeline.train import parallel, trainer

@@ -326,7 +326,7 @@ def ablate(features: Path, points: Path, annotations: Path, out: Path, **options
 @click.option("--ambiguous", type=ExistingFile, help="Drop detections that overlap these segments (THUMOS14).")
 @click.option("--min-score", type=float, help="Keep detections with at least this score.")
 @click.option("--top", type=click.IntRange(min=1), help="Keep the best N detections of a video.")
-@click.option("--format", "style", type=click.Choice(["hrpro", "activitynet"]), default="hrpro", show_default=True)
+@click.option("--format", type=click.Choice(["hrpro", "activitynet"]), default="hrpro", show_default=True)
 @click.option("--weights", default="auto", show_default=True, help="For raw videos: auto (as trained), or a folder.")
 @_keep_partial
 @click.option("--overlay", is_flag=True, help="Of raw videos: draw labels and a timeline into OUT/overlay/<id>.mp4.")
@@ -343,7 +343,7 @@ def detect(model: Path, paths: tuple[Path, ...], out: Path, on_error: str, **opt
     Example:
       hrpro detect runs/first new_videos/ --out detections/
     """
-    from hrpro_pipeline.infer.folder import detect_folder
+    from hrpro_pipeline.commands.detect import detect_folder
 
     done, failed = detect_folder(model, paths, out, **options)
     click.echo(f"{len(done)} {'video' if len(done) == 1 else 'videos'} detected, {len(failed)} failed: {out}")

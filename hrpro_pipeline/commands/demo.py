@@ -8,12 +8,12 @@ from pathlib import Path
 
 from hrpro_pipeline.api import evaluate_detections, extract_features, report_detections, train_detector
 from hrpro_pipeline.base.progress import Task, progress
+from hrpro_pipeline.commands.detect import detect_folder
 from hrpro_pipeline.commands.scenes import write_demo
 from hrpro_pipeline.data.annotations import in_subset, read_annotations
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.evaluation import Evaluation
-from hrpro_pipeline.infer.folder import detect_folder
 
 NUM_TRAIN, NUM_TEST = 10, 6
 _TIOU = (0.3, 0.5, 0.7)

@@ -50,6 +50,4 @@ def read_inputs(run: Path) -> tuple[dict[str, Path], str | None]:
         subset = content.pop("evaluate_on")
         return {name: Path(path) for name, path in content.items()}, subset
     except (ValueError, TypeError, AttributeError, KeyError):
-        raise HrproError(
-            f"{file}: damaged; delete it, and give `features`, `annotations` and `points`"
-        ) from None
+        raise HrproError(f"{file}: damaged; delete it, and give `features`, `annotations` and `points`") from None
