@@ -314,18 +314,12 @@ def _vectors(
 
 def _reliability(material: _Material, video_ids: Sequence[str] | None) -> dict[str, Any]:
     """Fig. C of training videos."""
-    num_points = Counter(point.video_id for point in material.points)
-    trained = sorted(video_id for video_id in num_points if video_id in material.paths)
-    if video_ids is not None:
-        trained = [video_id for video_id in trained if video_id in video_ids]
-    if not trained:
+    available = material.paths.keys() & (material.paths if video_ids is None else video_ids)
+    num_points = Counter(point.video_id for point in material.points if point.video_id in available)
+    if not num_points:
         raise _LeftOutError("needs the labeled points of training videos; give `points`")
     snapshots = read_moments(material.folder)
-    selected = trained
-    if video_ids is None:
-        in_snapshots = {video_id for videos in snapshots.values() for video_id in videos}
-        observed = [video_id for video_id in trained if video_id in in_snapshots] or trained
-        selected = _with_most({video_id: num_points[video_id] for video_id in observed})
+    selected = sorted(num_points) if video_ids is not None else _most_labeled(num_points, snapshots)
     data = load_training_set(
         material.features_folder,
         material.points,
@@ -339,6 +333,13 @@ def _reliability(material: _Material, video_ids: Sequence[str] | None) -> dict[s
         f"figC-reliability-{video.video_id}": _reliability_of(material, video, data.classes, snapshots)
         for video in data.videos
     }
+
+
+def _most_labeled(num_points: Mapping[str, int], snapshots: Mapping[int, Mapping[str, Reliable]]) -> list[str]:
+    """The few videos with the most points, of those in snapshots if any are."""
+    in_snapshots = {video_id for videos in snapshots.values() for video_id in videos}
+    video_ids = sorted(num_points.keys() & in_snapshots) or sorted(num_points)
+    return _with_most({video_id: num_points[video_id] for video_id in video_ids})
 
 
 def _reliability_of(

@@ -5,6 +5,7 @@ G is the number of true segments. The profile takes the best 10 G detections of 
 G detections of all, because a class's many weak detections would fill its column.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -134,29 +135,34 @@ def _compare(
     detections: Mapping[str, Sequence[Detection]], truth: Mapping[str, VideoAnnotation], number: Mapping[str, int]
 ) -> _Compared:
     """Overlaps of all detections of the classes in `number`, video by video in the order of `detections`."""
-    known = {
-        video_id: [(position, item) for position, item in enumerate(items) if item.label in number]
+    rows = [
+        (video_id, position, item)
         for video_id, items in detections.items()
-        if video_id in truth
-    }
-    first_segments = np.cumsum([0, *(len(video.segments) for video in truth.values())]).tolist()
-    segments_of_video = {
-        video_id: np.arange(first, first + len(video.segments))
-        for first, (video_id, video) in zip(first_segments, truth.items(), strict=False)
-    }
+        for position, item in enumerate(items)
+        if video_id in truth and item.label in number
+    ]
+    bounds = np.array([(item.start, item.end) for _, _, item in rows], np.float64).reshape(-1, 2)
+    segments = [segment for video in truth.values() for segment in video.segments]
+    segment_bounds = np.array([(item.start_seconds, item.end_seconds) for item in segments], np.float64).reshape(-1, 2)
+    rows_of_video = _ranges(Counter(video_id for video_id, _, _ in rows))
+    segments_of_video = _ranges({video_id: len(video.segments) for video_id, video in truth.items()})
     tious: list[np.ndarray] = []
-    for video_id, items in known.items():
-        bounds = np.array([(item.start, item.end) for _, item in items], np.float64).reshape(-1, 2)
-        segments = [(segment.start_seconds, segment.end_seconds) for segment in truth[video_id].segments]
-        tious.extend(overlaps(bounds, np.array(segments, np.float64).reshape(-1, 2)))
+    for video_id, of_video in rows_of_video.items():
+        tious.extend(overlaps(bounds[of_video], segment_bounds[segments_of_video[video_id]]))
     return _Compared(
-        places=[(video_id, position) for video_id, items in known.items() for position, _ in items],
-        labels=np.array([number[item.label] for items in known.values() for _, item in items], np.int64),
-        scores=np.array([item.score for items in known.values() for _, item in items], np.float64),
-        segments=[segments_of_video[video_id] for video_id, items in known.items() for _ in items],
+        places=[(video_id, position) for video_id, position, _ in rows],
+        labels=np.array([number[item.label] for _, _, item in rows], np.int64),
+        scores=np.array([item.score for _, _, item in rows], np.float64),
+        segments=[segments_of_video[video_id] for video_id, _, _ in rows],
         overlaps=tious,
-        true_labels=np.array([number[item.label] for video in truth.values() for item in video.segments], np.int64),
+        true_labels=np.array([number[segment.label] for segment in segments], np.int64),
     )
+
+
+def _ranges(counts: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Indices of each video's items, where those of all videos are in one list."""
+    ends = np.cumsum(list(counts.values()), dtype=np.int64).tolist()
+    return {name: np.arange(end - count, end) for (name, count), end in zip(counts.items(), ends, strict=True)}
 
 
 def _kinds(compared: _Compared, tiou: float, background_tiou: float) -> np.ndarray:

@@ -157,8 +157,7 @@ def _video(
         [number[segment.label], _rounded(segment.start_seconds), _rounded(segment.end_seconds)]
         for segment in (truth.segments if truth else ())
     ]
-    times = [(number[point.label], _point_seconds(point, truth)) for point in points]
-    marks: list[list[Any]] = [[label, _rounded(seconds)] for label, seconds in times if seconds is not None]
+    marks = _point_marks(points, truth, number)
     detections: list[list[Any]] = [
         [number[item.label], *_inside(item.start, item.end, duration), round(item.score, 4), kind]
         for item, kind in zip(video.detections, page.kinds, strict=True)
@@ -177,6 +176,12 @@ def _video(
         "curves": video.curves and _curves(video.curves, number),
         "media": media and _media(media),
     }
+
+
+def _point_marks(points: Sequence[Point], truth: VideoAnnotation | None, number: Mapping[str, int]) -> list[list[Any]]:
+    """Class and seconds of each point; without frames of a video whose rate is not known."""
+    times = [(number[point.label], _point_seconds(point, truth)) for point in points]
+    return [[label, _rounded(seconds)] for label, seconds in times if seconds is not None]
 
 
 def _inside(start: float, end: float, duration: float) -> tuple[float, float]:
