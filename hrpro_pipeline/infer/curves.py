@@ -1,4 +1,4 @@
-"""The snippet scores that a video's candidates were cut from, small enough to be shown."""
+"""The snippet scores that a video's candidates were cut from, thinned out for display."""
 
 from collections.abc import Sequence
 

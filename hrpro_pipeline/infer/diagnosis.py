@@ -1,4 +1,4 @@
-"""What kinds of errors detections make, as in DETAD (Alwassel et al., "Diagnosing Error in Temporal Action Detectors",
+"""Kinds of errors that detections make, as in DETAD (Alwassel et al., "Diagnosing Error in Temporal Action Detectors",
 ECCV 2018). Dataclasses in, dataclasses out; no files.
 
 G is the number of true segments. The profile takes the best 10 G detections of each class; the confusion takes the best
@@ -160,7 +160,7 @@ def _compare(
 
 
 def _ranges(counts: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """Indices of each video's items, where those of all videos are in one list."""
+    """Indices of each video's items in one list of all, from their counts."""
     ends = np.cumsum(list(counts.values()), dtype=np.int64).tolist()
     return {name: np.arange(end - count, end) for (name, count), end in zip(counts.items(), ends, strict=True)}
 

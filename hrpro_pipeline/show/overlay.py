@@ -113,7 +113,7 @@ class _Drawing:
         return bar
 
     def _draw_labels(self, *running: Detection) -> tuple[np.ndarray, np.ndarray]:
-        """A line for each detection -> the panel [h, w, 3], and where it hides the picture [h, w, 1]."""
+        """A line for each detection -> the panel [h, w, 3], and which of its pixels are opaque, [h, w, 1]."""
         size, (height, width) = self._font_height, self.size
         line = round(1.4 * size)
         num_lines = max(1, min(len(running), (height - len(self._bar)) // line))

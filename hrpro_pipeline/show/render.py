@@ -1,4 +1,4 @@
-"""Overlays and clips, made in a process of its own: a video that crashes a decoder costs only its own pictures.
+"""Overlays and clips, drawn in a process of its own: a video that crashes a decoder costs only its pictures.
 
 `python -m hrpro_pipeline.show.render` is the process; `Renderer` starts it and sends it requests.
 """
@@ -32,7 +32,7 @@ OnFrame = Callable[[int, int], None]  # frames done, and about how many there ar
 
 @dataclass(frozen=True)
 class RenderJob:
-    """What to make of one video.
+    """A request to draw and cut one video.
 
     Attributes:
         overlay: the file to write, or None.

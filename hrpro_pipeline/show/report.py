@@ -60,7 +60,7 @@ def write_report(
 
 
 def _media(page: Path, content: ReportContent) -> dict[str, Media] | None:
-    """Where each video lies from the page, and frames of it; None without a folder of videos."""
+    """Address of each video relative to the page, and frames of it; None without a folder of videos."""
     if content.videos is None:
         return None
     files = {video_id: content.videos[video_id] for video_id in content.detections if video_id in content.videos}
