@@ -133,7 +133,7 @@ def _selected(detections: Sequence[Detection], output: Output) -> tuple[Detectio
 def _render_job(
     result: VideoResult, folder: Path, output: Output, colors: Mapping[str, str], extraction: ExtractOptions
 ) -> RenderJob:
-    """What to draw and cut of a video with its selected detections."""
+    """The request to draw and cut a video with its selected detections."""
     detections = result.detections
     return RenderJob(
         overlay=folder / "overlay" / f"{result.video_id}.mp4" if output.overlay else None,
