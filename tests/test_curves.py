@@ -24,9 +24,9 @@ def candidates(fused: np.ndarray, background: np.ndarray, video_scores: list[flo
 
 def test_each_snippet_is_a_point_at_its_middle() -> None:
     fused, background = np.array([[0.1, 0.12345], [0.2, 0.6]]), np.array([1.0, 0.25])
-    found = curves_of(candidates(fused, background, [0.2, 0.9]), NAMES[:2], CLOCK, 0.5)
-    assert (found.start_seconds, found.seconds_per_point) == (0.32, 0.64)
-    assert found.classes == ("b",) and found.scores == ((0.123, 0.6),) and found.attention == (0.0, 0.75)
+    curves = curves_of(candidates(fused, background, [0.2, 0.9]), NAMES[:2], CLOCK, 0.5)
+    assert (curves.start_seconds, curves.seconds_per_point) == (0.32, 0.64)
+    assert curves.classes == ("b",) and curves.scores == ((0.123, 0.6),) and curves.attention == (0.0, 0.75)
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,17 @@ def test_each_snippet_is_a_point_at_its_middle() -> None:
     ],
 )
 def test_classes_are_those_that_are_localized(video_scores: list[float], classes: str) -> None:
-    found = curves_of(candidates(np.zeros((3, 7)), np.zeros(3), video_scores), NAMES, CLOCK, 0.5)
-    assert "".join(found.classes) == classes and len(found.scores) == len(classes)
+    curves = curves_of(candidates(np.zeros((3, 7)), np.zeros(3), video_scores), NAMES, CLOCK, 0.5)
+    assert "".join(curves.classes) == classes and len(curves.scores) == len(classes)
 
 
 def test_long_videos_get_means() -> None:
     ramp = np.arange(2501) / 2501
-    found = curves_of(candidates(ramp[:, None], 1 - ramp, [1.0]), NAMES[:1], CLOCK, 0.5)
-    assert len(found.attention) == 834  # 833 threes, and the last two snippets
-    assert found.seconds_per_point == pytest.approx(3 * 0.64) and found.start_seconds == 0.96
-    assert found.attention[:2] == pytest.approx([1 / 2501, 4 / 2501], abs=5e-4)
-    assert found.scores[0][-1] == pytest.approx(2499.5 / 2501, abs=5e-4)
+    curves = curves_of(candidates(ramp[:, None], 1 - ramp, [1.0]), NAMES[:1], CLOCK, 0.5)
+    assert len(curves.attention) == 834  # 833 threes, and the last two snippets
+    assert curves.seconds_per_point == pytest.approx(3 * 0.64) and curves.start_seconds == 0.96
+    assert curves.attention[:2] == pytest.approx([1 / 2501, 4 / 2501], abs=5e-4)
+    assert curves.scores[0][-1] == pytest.approx(2499.5 / 2501, abs=5e-4)
 
 
 def test_detections_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

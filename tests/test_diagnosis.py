@@ -11,9 +11,9 @@ from hrpro_pipeline.infer.diagnosis import (
     DOUBLE,
     KINDS,
     LEFT_OUT,
-    LOCALISATION,
+    LOCALIZATION,
     MULTIPLES,
-    RIGHT,
+    TRUE_POSITIVE,
     WRONG_LABEL,
     diagnose,
     overlaps,
@@ -40,10 +40,10 @@ def test_overlaps() -> None:
 
 def test_kinds() -> None:
     found = {
-        Detection("run", 0.9, 0, 10): RIGHT,
+        Detection("run", 0.9, 0, 10): TRUE_POSITIVE,
         Detection("run", 0.8, 0, 5): DOUBLE,  # tIoU 5/10, but the segment is taken
         Detection("jump", 0.7, 0, 9): WRONG_LABEL,  # 9/10 with run
-        Detection("jump", 0.6, 26, 36): LOCALISATION,  # 4/16 with jump
+        Detection("jump", 0.6, 26, 36): LOCALIZATION,  # 4/16 with jump
         Detection("run", 0.5, 26, 36): CONFUSION,  # the same with the wrong label
         Detection("run", 0.4, 10, 20): BACKGROUND,  # touches both
         Detection("jump", 0.3, 29, 40): BACKGROUND,  # 1/20 is below 0.1
@@ -53,31 +53,31 @@ def test_kinds() -> None:
 
 
 def test_bounds_of_kinds_are_inclusive() -> None:
-    assert kinds(Detection("run", 1, 0, 5)) == [RIGHT]  # 5/10
-    assert kinds(Detection("run", 1, 0, 1)) == [LOCALISATION]  # 1/10
+    assert kinds(Detection("run", 1, 0, 5)) == [TRUE_POSITIVE]  # 5/10
+    assert kinds(Detection("run", 1, 0, 1)) == [LOCALIZATION]  # 1/10
     assert kinds(Detection("run", 1, 9, 19)) == [BACKGROUND]  # 1/19
 
 
 def test_order_of_the_list_does_not_matter() -> None:
     weak, strong = Detection("run", 0.2, 0, 10), Detection("run", 0.9, 0, 6)
-    assert kinds(weak, strong) == [DOUBLE, RIGHT] == kinds(strong, weak)[::-1]
+    assert kinds(weak, strong) == [DOUBLE, TRUE_POSITIVE] == kinds(strong, weak)[::-1]
 
 
 def test_second_segment_is_taken_when_the_best_is() -> None:
     truth = (Segment("run", 0, 10), Segment("run", 2, 12))
     found = (Detection("run", 0.9, 0, 10), Detection("run", 0.8, 1, 10))  # 9/10 and 8/11
-    assert kinds(*found, truth=truth) == [RIGHT, RIGHT]
+    assert kinds(*found, truth=truth) == [TRUE_POSITIVE, TRUE_POSITIVE]
 
 
 def test_segments_of_two_classes_at_one_place() -> None:
     truth = (Segment("jump", 0, 10), Segment("run", 0, 10))
-    assert kinds(Detection("run", 0.9, 0, 10), Detection("run", 0.8, 0, 9), truth=truth) == [RIGHT, DOUBLE]
-    assert kinds(Detection("run", 0.9, 0, 4), truth=truth) == [LOCALISATION]
+    assert kinds(Detection("run", 0.9, 0, 10), Detection("run", 0.8, 0, 9), truth=truth) == [TRUE_POSITIVE, DOUBLE]
+    assert kinds(Detection("run", 0.9, 0, 4), truth=truth) == [LOCALIZATION]
 
 
 def test_profile_takes_multiples_of_g_in_each_class() -> None:
-    right, background = Detection("run", 1.0, 0, 10), [Detection("run", 0.5 / n, 50, 60) for n in range(1, 20)]
-    found = diagnose({"v": [*background, right, Detection("jump", 0.01, 20, 30)]}, annotated("v", RUN, JUMP))
+    best, background = Detection("run", 1.0, 0, 10), [Detection("run", 0.5 / n, 50, 60) for n in range(1, 20)]
+    found = diagnose({"v": [*background, best, Detection("jump", 0.01, 20, 30)]}, annotated("v", RUN, JUMP))
     assert len(found.profile) == MULTIPLES and all(len(row) == len(KINDS) for row in found.profile)
     # The first G: the best of each class. Then one of run at a time, as jump has no more.
     assert found.profile[0] == [2, 0, 0, 0, 0, 0]
@@ -91,7 +91,7 @@ def test_profile_takes_multiples_of_g_in_each_class() -> None:
 def test_missed_is_what_the_best_of_a_class_do_not_find() -> None:
     late = [Detection("run", 1 - n / 100, 50, 60) for n in range(MULTIPLES)] + [Detection("run", 0.1, 0, 10)]
     found = diagnose({"v": late}, annotated("v", RUN, JUMP))
-    assert found.kinds["v"][-1] == RIGHT
+    assert found.kinds["v"][-1] == TRUE_POSITIVE
     assert [item.num_missed for item in found.classes.values()] == [1, 1]  # one rank too late; none at all
 
 
@@ -133,7 +133,7 @@ def test_confusion_prefers_the_own_class() -> None:
 def test_excluded_videos_and_videos_without_detections() -> None:
     truth = {**annotated("a", RUN), **annotated("b", RUN), **annotated("c", JUMP)}
     found = diagnose({"a": [Detection("run", 0.9, 0, 10)], "c": [Detection("jump", 0.9, 20, 30)]}, truth, exclude=["c"])
-    assert found.kinds == {"a": [RIGHT], "c": [LEFT_OUT]}
+    assert found.kinds == {"a": [TRUE_POSITIVE], "c": [LEFT_OUT]}
     assert list(found.classes) == ["run"] and found.classes["run"].num_missed == 1
     assert found.confusion == [[1, 1], [0, 0]]
 

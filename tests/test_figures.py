@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 
 from hrpro_pipeline.cli import main
-from hrpro_pipeline.commands.figures import _names, write_figures
+from hrpro_pipeline.commands.figures import _model_names, write_figures
 from hrpro_pipeline.data.annotations import Segment, VideoAnnotation
 from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.data.features import write_features
@@ -21,7 +21,8 @@ from hrpro_pipeline.models.checkpoint import load_model
 from hrpro_pipeline.show import figures as drawing
 from hrpro_pipeline.show import views
 from hrpro_pipeline.show.colors import PALETTE, class_colors
-from hrpro_pipeline.train.moments import observed_videos, read_moments
+from hrpro_pipeline.show.figure_parts import save_figure
+from hrpro_pipeline.train.snapshots import observed_videos, read_snapshots
 
 SVG = "{http://www.w3.org/2000/svg}"
 CLOCK = SnippetClock(25, 16, 16)  # 0.64 s a snippet
@@ -34,21 +35,21 @@ def rows(*listed: tuple[float, ...]) -> np.ndarray:
 
 
 # start, end, class, score
-FOUND = rows((0, 10, 0, 0.9), (1, 9, 0, 0.8), (0, 10, 1, 0.7), (20, 24, 1, 0.6), (21, 30, 1, 0.5))
+DETECTIONS = rows((0, 10, 0, 0.9), (1, 9, 0, 0.8), (0, 10, 1, 0.7), (20, 24, 1, 0.6), (21, 30, 1, 0.5))
 TRUTH = rows((0, 8, 0), (20, 30, 1))
 
 
 def test_best_overlap() -> None:
-    np.testing.assert_allclose(views.best_overlap(FOUND, TRUTH), [0.8, 7 / 9, 0, 0.4, 0.9])
-    assert views.best_overlap(FOUND, TRUTH[:0]).tolist() == [0] * 5
-    assert views.best_overlap(FOUND[:0], TRUTH).shape == (0,)
+    np.testing.assert_allclose(views.best_overlap(DETECTIONS, TRUTH), [0.8, 7 / 9, 0, 0.4, 0.9])
+    assert views.best_overlap(DETECTIONS, TRUTH[:0]).tolist() == [0] * 5
+    assert views.best_overlap(DETECTIONS[:0], TRUTH).shape == (0,)
 
 
 def test_each_segment_is_found_once() -> None:
-    assert views.right(FOUND, TRUTH).tolist() == [True, False, False, False, True]
-    assert views.right(FOUND, TRUTH, tiou=0.4).tolist() == [True, False, False, True, False]
-    assert views.right(FOUND, TRUTH[:0]).tolist() == [False] * 5
-    assert views.right(FOUND[:0], TRUTH).tolist() == []
+    assert views.true_positives(DETECTIONS, TRUTH).tolist() == [True, False, False, False, True]
+    assert views.true_positives(DETECTIONS, TRUTH, tiou=0.4).tolist() == [True, False, False, True, False]
+    assert views.true_positives(DETECTIONS, TRUTH[:0]).tolist() == [False] * 5
+    assert views.true_positives(DETECTIONS[:0], TRUTH).tolist() == []
 
 
 def test_separation() -> None:
@@ -103,9 +104,9 @@ def test_names_of_runs(tmp_path: Path) -> None:
     for name in ("rgb/run", "both/run", "other"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "other" / "model.pt").touch()
-    assert _names(tmp_path / "rgb" / "run", tmp_path / "both" / "run") == ("rgb", "both")
-    assert _names(tmp_path / "both" / "run", tmp_path / "other" / "model.pt") == ("run", "other")
-    assert _names(tmp_path / "other", tmp_path / "other") == ("this model", "the other model")
+    assert _model_names(tmp_path / "rgb" / "run", tmp_path / "both" / "run") == ("rgb", "both")
+    assert _model_names(tmp_path / "both" / "run", tmp_path / "other" / "model.pt") == ("run", "other")
+    assert _model_names(tmp_path / "other", tmp_path / "other") == ("this model", "the other model")
 
 
 def test_videos_that_training_looks_at() -> None:
@@ -133,34 +134,37 @@ def words(svg: Path) -> set[str]:
 
 
 def test_bars_lie_where_their_seconds_are(tmp_path: Path) -> None:
-    method = drawing.Method("mine", CLOCK, np.full((50, 2), 0.5), FOUND, views.right(FOUND, TRUTH))
-    figure = drawing.draw_timelines("a & b", 32.0, TRUTH, [method], [0, 1], CLASSES, class_colors(CLASSES))
-    drawing.save_figure(figure, tmp_path / "figure")
+    method = drawing.Method("mine", CLOCK, np.full((50, 2), 0.5), DETECTIONS, views.true_positives(DETECTIONS, TRUTH))
+    video = drawing.FigureVideo("a & b", 32.0, TRUTH, CLASSES, class_colors(CLASSES))
+    figure = drawing.draw_timelines(video, [method], [0, 1])
+    save_figure(figure, tmp_path / "figure")
     svg = tmp_path / "figure.svg"
-    truth, found = boxes(svg, "truth-"), boxes(svg, "found-0-")
-    assert (len(truth), len(found)) == (2, 5)
+    truth, detections = boxes(svg, "truth-"), boxes(svg, "found-0-")
+    assert (len(truth), len(detections)) == (2, 5)
     scale = (truth["truth-1"][1] - truth["truth-0"][0]) / 30
     zero = truth["truth-0"][0]
-    for number, (start, end, *_) in enumerate(FOUND):
-        np.testing.assert_allclose(found[f"found-0-{number}"], (zero + start * scale, zero + end * scale), atol=0.01)
+    for number, (start, end, *_) in enumerate(DETECTIONS):
+        expected = zero + start * scale, zero + end * scale
+        np.testing.assert_allclose(detections[f"found-0-{number}"], expected, atol=0.01)
     assert {"a & b", "mine", "run", "wrong at tIoU 0.5"} <= {text.strip().replace("&amp;", "&") for text in words(svg)}
     assert "_sit" in {text.strip() for text in words(svg)}
-    assert svg.read_bytes() == drawing.save_figure(figure, tmp_path / "again")[1].read_bytes()
+    assert svg.read_bytes() == save_figure(figure, tmp_path / "again")[1].read_bytes()
 
 
 def test_empty_figures_can_be_drawn(tmp_path: Path) -> None:
     none, no_truth, colors = np.empty((0, 4)), np.empty((0, 3)), class_colors(CLASSES)
+    video = drawing.FigureVideo("v", 3.2, no_truth, CLASSES, colors)
     method = drawing.Method("mine", CLOCK, np.empty((5, 0)), none, np.empty(0, bool))
     panel = drawing.ScorePanel("a", "score", none, np.empty(0, bool), float("nan"))
     spans = drawing.Spans("step 0", no_truth, no_truth, no_truth)
     figures = [
-        drawing.draw_timelines("v", 3.2, no_truth, [method], [], CLASSES, colors),
-        drawing.draw_scores("v", 3.2, no_truth, [panel, panel], CLASSES, colors),
+        drawing.draw_timelines(video, [method], []),
+        drawing.draw_scores(video, [panel, panel]),
         drawing.draw_embeddings([("a", np.zeros((3, 2)))], np.array([-1, 0, 2]), CLASSES, colors),
-        drawing.draw_reliability("v", 3.2, no_truth, [], [spans], none, np.empty((0, 2)), CLASSES, colors),
+        drawing.draw_reliability(video, [], [spans], none, np.empty((0, 2))),
     ]
     for number, figure in enumerate(figures):
-        for file in drawing.save_figure(figure, tmp_path / str(number)):
+        for file in save_figure(figure, tmp_path / str(number)):
             assert file.stat().st_size > 1000
 
 
@@ -170,7 +174,7 @@ def test_more_classes_than_colors_differ_in_shape(tmp_path: Path) -> None:
     figure = drawing.draw_embeddings(
         [("a", np.random.default_rng(0).random((20, 2)))], labels, classes, class_colors(classes)
     )
-    svg = drawing.save_figure(figure, tmp_path / "figure")[1].read_text()
+    svg = save_figure(figure, tmp_path / "figure")[1].read_text()
     looks = set()
     for label in labels:
         group = re.search(
@@ -182,7 +186,7 @@ def test_more_classes_than_colors_differ_in_shape(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with `features`, `gt.json`, `points.csv` and two runs on them, `run` and `rgb`."""
     folder = tmp_path_factory.mktemp("figures")
     rng = np.random.default_rng(0)
@@ -219,12 +223,12 @@ def hrpro(*arguments: object, code: int = 0) -> str:
     return result.output
 
 
-def test_training_writes_down_what_is_reliable(made: Path) -> None:
-    moments = read_moments(made / "run")
-    assert sorted(moments) == [0, 10, 20, 30, 40]
-    assert all(len(videos) == 6 for videos in moments.values())
-    model = load_model(made / "run")
-    for videos in moments.values():
+def test_training_writes_down_what_is_reliable(runs: Path) -> None:
+    snapshots = read_snapshots(runs / "run")
+    assert sorted(snapshots) == [0, 10, 20, 30, 40]
+    assert all(len(videos) == 6 for videos in snapshots.values())
+    model = load_model(runs / "run")
+    for videos in snapshots.values():
         for video_id, found in videos.items():
             assert len(found.proposals) <= 3
             seeds = [*found.action, *found.background]
@@ -232,18 +236,18 @@ def test_training_writes_down_what_is_reliable(made: Path) -> None:
             ordered = sorted(seeds)
             assert all(first[1] <= second[0] for first, second in zip(ordered, ordered[1:], strict=False))
     # Trained, the reliable proposals lie on the segments.
-    truth = json.loads((made / "gt.json").read_text())["database"]
+    truth = json.loads((runs / "gt.json").read_text())["database"]
     overlaps = []
-    for video_id, found in moments[40].items():
+    for video_id, found in snapshots[40].items():
         segments = [(*item["segment"], model.classes.index(item["label"])) for item in truth[video_id]["annotations"]]
         spans = np.array([(*CLOCK.to_seconds(np.array(item[:2])), item[2], 0) for item in found.proposals])
         overlaps += views.best_overlap(spans, np.array(segments)).tolist()
     assert np.mean(overlaps) > 0.6
 
 
-def test_figures_of_a_run(made: Path, tmp_path: Path) -> None:
+def test_figures_of_a_run(runs: Path, tmp_path: Path) -> None:
     """Without another word: the run knows where its inputs lie."""
-    printed = hrpro("figures", made / "run", "--out", tmp_path, "--device", "cpu")
+    printed = hrpro("figures", runs / "run", "--out", tmp_path, "--device", "cpu")
     assert "drawing: 8 of 8 figures" in printed
     assert "20 files" in printed
     stems = [f"fig4-timeline-{name}" for name in ("v6", "v7", "v8")]
@@ -270,10 +274,10 @@ def test_figures_of_a_run(made: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(points[f"point-{number}"], (left + right) / 2, atol=1)
 
 
-def test_against_another_run(made: Path, tmp_path: Path) -> None:
+def test_against_another_run(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("v8\nv1\n")
-    arguments = ("--against", made / "rgb", "--videos", tmp_path / "ids.txt", "--device", "cpu")
-    hrpro("figures", made / "run", "--out", tmp_path / "out", *arguments)
+    arguments = ("--against", runs / "rgb", "--videos", tmp_path / "ids.txt", "--device", "cpu")
+    hrpro("figures", runs / "run", "--out", tmp_path / "out", *arguments)
     names = {path.name for path in (tmp_path / "out").glob("*.svg")}
     assert names == {
         *(f"{figure}-{video}.svg" for figure in ("fig4-timeline", "fig5-scores") for video in ("v1", "v8")),
@@ -283,28 +287,28 @@ def test_against_another_run(made: Path, tmp_path: Path) -> None:
     assert {"rgb", "run"} <= words(tmp_path / "out" / "figB-tsne.svg")
 
 
-def test_what_cannot_be_drawn_is_said(made: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_drawn_is_said(runs: Path, tmp_path: Path) -> None:
     alone = tmp_path / "model.pt"
-    alone.write_bytes((made / "run" / "model.pt").read_bytes())
+    alone.write_bytes((runs / "run" / "model.pt").read_bytes())
     assert "--features" in hrpro("figures", alone, "--out", tmp_path / "out", code=1)
-    arguments = ("--features", made / "features", "--device", "cpu")
+    arguments = ("--features", runs / "features", "--device", "cpu")
     printed = hrpro("figures", alone, "--out", tmp_path / "out", *arguments)
     assert {path.name for path in (tmp_path / "out").glob("*.svg")} == {f"fig4-timeline-v{n}.svg" for n in (0, 1, 2)}
     for figure in ("Fig. 5", "Fig. B", "Fig. C"):
         assert f"left out: {figure}" in printed
     drawn = tmp_path / "out" / "fig4-timeline-v0.svg"
     assert "ground truth" not in words(drawn), "no empty panel"
-    assert 0 < len(boxes(drawn, "found-1-")) <= views.SHOWN_WITHOUT_TRUTH
+    assert 0 < len(boxes(drawn, "found-1-")) <= views.MOST_WITHOUT_TRUTH
     content = torch.load(alone, weights_only=True)
     torch.save(content | {"instance": None, "classes": ["x", "y", "z"]}, alone)
     with pytest.raises(HrproError, match="other classes"):
-        write_figures(made / "run", tmp_path / "out", against=alone)
+        write_figures(runs / "run", tmp_path / "out", against=alone)
     torch.save(content | {"instance": None}, alone)
     drawn = write_figures(
-        alone, tmp_path / "one", features=made / "features", annotations=made / "gt.json", points=made / "points.csv"
+        alone, tmp_path / "one", features=runs / "features", annotations=runs / "gt.json", points=runs / "points.csv"
     )
     assert drawn.left_out == ("Fig. 5: the run has no stage 2",)
     assert "step 40" in words(tmp_path / "one" / "figC-reliability-v0.svg")
     (tmp_path / "ids.txt").write_text("nobody\n")
-    printed = hrpro("figures", made / "run", "--out", tmp_path / "out", "--videos", tmp_path / "ids.txt", code=1)
+    printed = hrpro("figures", runs / "run", "--out", tmp_path / "out", "--videos", tmp_path / "ids.txt", code=1)
     assert "nobody" in printed

@@ -25,8 +25,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hrpro_pipeline import train_detector
 from hrpro_pipeline.base import progress
-from hrpro_pipeline.show import training as pictures
 from hrpro_pipeline.models.snippet import prototype_similarity
+from hrpro_pipeline.show import training as pictures
 from hrpro_pipeline.train import checkpoints, trainer
 from hrpro_pipeline.train.prototypes import mean_off_diagonal
 

@@ -17,7 +17,7 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.video.decoding import decode
 from hrpro_pipeline.extract.video.probe import probe
 from hrpro_pipeline.show.clips import clip_name
-from hrpro_pipeline.show.overlay import MOST_LABELS, chosen
+from hrpro_pipeline.show.overlay import MOST_LABELS, distinct_detections
 from hrpro_pipeline.show.render import Renderer, RenderJob, render
 
 COLORS = {"run": "#4477AA", "sit": "#EE6677", "jump": "#228833", "lie": "#CCBB44"}
@@ -164,9 +164,9 @@ def test_which_detections_are_shown() -> None:
         Detection("run", 0.7, 9, 14),  # only touches it
         Detection("sit", 0.49, 20, 30),  # less than half of the best score
     ]
-    assert chosen(found) == [found[0], found[2], found[3]]
-    assert chosen(found, min_score=0.4) == [found[0], found[2], found[3], found[4]]
-    assert chosen([]) == []
+    assert distinct_detections(found) == [found[0], found[2], found[3]]
+    assert distinct_detections(found, min_score=0.4) == [found[0], found[2], found[3], found[4]]
+    assert distinct_detections([]) == []
 
 
 def test_what_kills_the_process_costs_one_video(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""What a folder or file of ours holds, in lines of text."""
+"""`hrpro info`: the content of features and models in lines of text."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+
+from torch.nn import Module
 
 from hrpro_pipeline.data.features import FeatureHeader, list_features, read_header
 from hrpro_pipeline.errors import HrproError
@@ -10,10 +12,13 @@ from hrpro_pipeline.models.checkpoint import FILE_NAME, load_model
 
 
 def describe(path: Path, snippets: bool = False) -> Iterator[str]:
-    """Lines about a FEATURES folder, a feature file, a RUN or a model.pt. Raises HrproError for anything else.
+    """Describe a FEATURES folder, a feature file, a RUN or a model.pt, line by line.
 
     Args:
-        snippets: for a feature file, the seconds of each snippet instead.
+        snippets: of a feature file, the seconds of each snippet as CSV instead.
+
+    Raises:
+        HrproError: `path` is none of these.
     """
     if snippets:
         yield from _snippets(path)
@@ -24,8 +29,8 @@ def describe(path: Path, snippets: bool = False) -> Iterator[str]:
     elif path.suffix == ".pt" or (path / FILE_NAME).exists():
         yield from _model(path)
     else:
-        found = path.is_dir() and any(path.glob("*.json"))
-        hint = "; if these are detections, `hrpro report` and `hrpro evaluate` read them" if found else ""
+        has_json = path.is_dir() and any(path.glob("*.json"))
+        hint = "; if these are detections, `hrpro report` and `hrpro evaluate` read them" if has_json else ""
         raise HrproError(f"{path}: neither features (*.h5) nor a model ({FILE_NAME}){hint}")
 
 
@@ -39,7 +44,7 @@ def _feature_file(header: FeatureHeader) -> Iterator[str]:
     )
     if reason := header.record.get("partial_reason"):
         yield f"in part: {reason}"
-    yield from _shared(header)
+    yield from _extraction(header)
     for name in ("source", "record"):
         if content := getattr(header, name):
             yield f"{name}: {json.dumps(content, sort_keys=True)}"
@@ -65,10 +70,11 @@ def _feature_folder(path: Path) -> Iterator[str]:
     kinds = {json.dumps([header.settings, header.weights], sort_keys=True): header for header in headers}
     if len(kinds) > 1:
         yield f"made with {len(kinds)} different settings; of the first:"
-    yield from _shared(next(iter(kinds.values())))
+    yield from _extraction(next(iter(kinds.values())))
 
 
-def _shared(header: FeatureHeader) -> Iterator[str]:
+def _extraction(header: FeatureHeader) -> Iterator[str]:
+    """Streams, weights and settings that features were made with."""
     yield "streams: " + ", ".join(f"{name} {width}" for name, width in header.widths.items())
     for name, digest in header.weights.items():
         yield f"weights of {name}: {digest}"
@@ -77,12 +83,8 @@ def _shared(header: FeatureHeader) -> Iterator[str]:
 
 def _model(path: Path) -> Iterator[str]:
     model = load_model(path)
-    parameters = sum(value.numel() for value in model.snippet.parameters())
-    yield f"model: stage 1, {parameters / 1e6:.1f} M parameters"
-    if model.instance is not None:
-        yield f"stage 2: {sum(value.numel() for value in model.instance.parameters()) / 1e6:.1f} M parameters"
-    else:
-        yield "stage 2: none"
+    yield f"model: stage 1, {_millions(model.snippet):.1f} M parameters"
+    yield f"stage 2: {_millions(model.instance):.1f} M parameters" if model.instance is not None else "stage 2: none"
     yield f"classes ({len(model.classes)}): {', '.join(model.classes)}"
     clock = model.clock
     yield f"snippets: {clock.snippet_frames} frames at {clock.fps:g} fps every {clock.stride}"
@@ -91,3 +93,8 @@ def _model(path: Path) -> Iterator[str]:
         yield f"weights of {name}: {digest}"
     yield f"notes: {json.dumps(model.notes, sort_keys=True)}"
     yield f"settings: {json.dumps(model.settings.model_dump(mode='json'), sort_keys=True)}"
+
+
+def _millions(network: Module) -> float:
+    """Millions of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters()) / 1e6

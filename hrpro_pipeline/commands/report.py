@@ -60,14 +60,13 @@ def report_detections(
     settings = load_settings(preset).evaluate
     has_segments = any(video.segments for video_id, video in evaluated.items() if video_id not in settings.exclude)
     items = {video_id: video.detections for video_id, video in by_video.items()}
-    write_report(
-        Path(out),
+    content = ReportContent(
         by_video,
-        truth=truth,
+        truth,
         points=read_points(Path(points)) if points is not None else (),
         failures=read_failures(Path(detections)) if Path(detections).is_dir() else (),
         evaluation=evaluate(items, evaluated, settings.tiou, settings.exclude) if has_segments else None,
         diagnosis=diagnose(items, evaluated, settings.exclude) if has_segments else None,
         videos=files,
-        min_score=min_score,
     )
+    write_report(Path(out), content, min_score=min_score)

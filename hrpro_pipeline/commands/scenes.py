@@ -1,8 +1,8 @@
 """The made videos of `hrpro demo`: a toy wheel in a quiet room, drawn so that random I3D weights can tell its actions.
 
-Three colors and three motions, two of each together: the look alone or the motion alone leaves two classes each time,
-only both name one. Around each action the wheel rests (the look without the motion); between them the room is empty,
-a gray wheel rolls by (the motion without the look), a cloud's shadow passes or the light dims.
+Three colors and three motions make six classes: the color alone or the motion alone leaves two of them, only both name
+one. Around each action the wheel rests (the look without the motion); between them the room is empty, a gray wheel
+rolls by (the motion without the look), a cloud's shadow passes or the light dims.
 
 Lengths in space are in frame sides, so that a scene looks the same at any size.
 """
@@ -67,7 +67,7 @@ class Distractor:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that decides how a video looks.
+    """All parameters of a video's look.
 
     Attributes:
         size: side of the square frames in pixels.
@@ -199,11 +199,11 @@ def _scenes(subset: str, count: int, rng: np.random.Generator) -> list[Scene]:
     deck: list[str] = []
     scenes = []
     for number in range(count):
-        wanted = 2 + number % 2
-        while len(deck) < wanted:
+        num_actions = 2 + number % 2
+        while len(deck) < num_actions:
             deck += [str(label) for label in rng.permutation(CLASSES)]
-        scenes.append(make_scene(f"{subset}_{number + 1:02d}", rng, deck[:wanted]))
-        deck = deck[wanted:]
+        scenes.append(make_scene(f"{subset}_{number + 1:02d}", rng, deck[:num_actions]))
+        deck = deck[num_actions:]
     return scenes
 
 

@@ -5,7 +5,6 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from hrpro_pipeline.base import launch
 from hrpro_pipeline.base.functions import function_of
@@ -25,7 +24,6 @@ from hrpro_pipeline.data.features import StoredFeatures, check_uniform, list_fea
 from hrpro_pipeline.data.inputs import Inputs, write_inputs
 from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.errors import HrproError, UsageError
-from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.infer.evaluator import Measure, evaluator, point_measure, segment_measure
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import resolve_device
@@ -234,13 +232,10 @@ def _drawing(data: TrainingSet, truth: Mapping[str, VideoAnnotation], watched: M
                 )
             )
 
-    def detect(model: TrainedModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
-        return detect_actions(model, features, (), candidates)
-
     def draw(model: TrainedModel, with_prototypes: bool) -> Iterator[tuple[str, np.ndarray]]:
         if with_prototypes:
             yield "snippet/prototypes", heat_map(prototype_similarity(model.snippet.prototypes), model.classes)
         for sample in samples:
-            yield f"timeline/{sample.video_id}", timeline(model, sample, detect)
+            yield f"timeline/{sample.video_id}", timeline(model, sample)
 
     return draw

@@ -1,1 +1,1 @@
-"""Detection, evaluation and the report."""
+"""Detection and evaluation."""

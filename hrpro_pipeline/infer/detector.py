@@ -9,8 +9,10 @@ from torch import Tensor
 
 from hrpro_pipeline.data.detections import Curves, Detection
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
+from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Extractor, extract_video
+from hrpro_pipeline.extract.options import ExtractOptions
 from hrpro_pipeline.infer.curves import curves_of
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
 from hrpro_pipeline.infer.raw import extractor_for
@@ -22,8 +24,8 @@ from hrpro_pipeline.models.snippet import Packing
 
 # Proposals scored at once: bounds the memory of a long video's pooled features (3 x D floats each).
 _CHUNK = 1024
-# Extraction settings that features and model must share; the clock is compared by itself.
-_SHAPING = {"resize", "crop", "crops", "crop_fusion", "backbone", "flow_clamp", "flow_variant", "flow_rounding"}
+# Extraction settings in which features and model must agree; the clock is compared by itself.
+_COMPARED = {"resize", "crop", "crops", "crop_fusion", "backbone", "flow_clamp", "flow_variant", "flow_rounding"}
 
 Ambiguous = Sequence[tuple[float, float]]
 
@@ -33,60 +35,60 @@ def detect_actions(
 ) -> np.ndarray:
     """Detect actions in one video.
 
-    Each candidate gives two detections: its own bounds scored OIC + completeness, and the refined bounds scored OIC +
+    Each candidate gives two detections: its bounds scored OIC + completeness, and the refined bounds scored OIC +
     their completeness. With stage 1 alone it gives one, scored OIC.
 
     Args:
         model: networks in eval mode.
         features: [T, D] on the model's device.
         ambiguous: segments in seconds; detections that overlap one are dropped (THUMOS14's protocol).
-        candidates: the video's candidates [M, 4] where stage 1 has given them before.
+        candidates: the video's candidates [M, 4] from stage 1, if they are known already.
 
     Returns:
         [M, 4] rows of start and end in seconds, class, score; best first.
     """
-    found = candidates
-    if found is None:
-        found = find_candidates(model.snippet, features, model.settings).proposals
-    scored = found if model.instance is None else with_instances(model, features, found)
+    if candidates is None:
+        candidates = find_candidates(model.snippet, features, model.settings).proposals
+    scored = candidates if model.instance is None else apply_stage_2(model, features, candidates)
     detections = scored.copy()
     detections[:, :2] = model.clock.to_seconds(scored[:, :2])
     detect = model.settings.detect
-    kept = classwise_soft_nms(detections, detect.nms_sigma, detect.nms_added_seconds)
-    kept = kept[kept[:, 0] < kept[:, 1]]  # regression can reverse the bounds of a very short proposal
-    return outside_ambiguous(kept, ambiguous)
+    detections = classwise_soft_nms(detections, detect.nms_sigma, detect.nms_added_seconds)
+    detections = detections[detections[:, 0] < detections[:, 1]]  # regression can reverse very short proposals
+    return outside_ambiguous(detections, ambiguous)
 
 
 @torch.inference_mode()
-def with_instances(model: TrainedModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
-    """Candidates [M, 4] -> [2 M, 4]: their own bounds, then the refined ones, with the scores of stage 2 added.
+def apply_stage_2(model: TrainedModel, features: Tensor, candidates: np.ndarray) -> np.ndarray:
+    """Candidates [M, 4] -> [2 M, 4]: their bounds, then the refined ones, both with the completeness score added.
 
-    A model trained without one of the losses of stage 2 does without what that loss would have taught.
+    A model that was trained without the score loss adds no score; one without the regression loss gives [M, 4].
     """
     instance, trained = model.instance, model.settings.instance
     assert instance is not None
-    own, refined = candidates.copy(), candidates.copy()
+    unrefined, refined = candidates.copy(), candidates.copy()
     bounds = torch.from_numpy(candidates[:, :2].astype(np.float32)).to(features.device)
-    one = torch.zeros(len(bounds), dtype=torch.long, device=features.device)
+    video = torch.zeros(len(bounds), dtype=torch.long, device=features.device)  # all proposals are of video 0
     packing = Packing.of([len(features)], features.device)
-    lie = features, packing.first, packing.count
+    snippets = features, packing.first, packing.count
     for first in range(0, len(bounds), _CHUNK):
         rows = slice(first, first + _CHUNK)
-        scores = instance(pool_parts(*lie, bounds[rows], one[rows]), bounds[rows])
+        scores = instance(pool_parts(*snippets, bounds[rows], video[rows]), bounds[rows])
         if trained.score_weight > 0:
-            own[rows, 3] += scores.completeness.cpu().numpy()
+            unrefined[rows, 3] += scores.completeness.cpu().numpy()
         if trained.regression_weight > 0:
             refined[rows, :2] = scores.refined.cpu().numpy()
             if trained.score_weight > 0:
-                refined[rows, 3] += instance.score(pool_parts(*lie, scores.refined, one[rows])).cpu().numpy()
-    return np.concatenate([own, refined]) if trained.regression_weight > 0 else own
+                parts = pool_parts(*snippets, scores.refined, video[rows])
+                refined[rows, 3] += instance.score(parts).cpu().numpy()
+    return np.concatenate([unrefined, refined]) if trained.regression_weight > 0 else unrefined
 
 
 class Detector:
     """A trained model that takes videos or features.
 
     Args:
-        model: of `train_detector` or `load_model`.
+        model: from `train_detector` or `load_model`.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, or a torch device.
 
     Attributes:
@@ -103,7 +105,7 @@ class Detector:
         >>> best.score == max(detection.score for detection in detections)
         True
 
-        From features that are there already:
+        From features that were extracted before:
 
         >>> from pathlib import Path
         >>> from hrpro_pipeline.data.features import read_features
@@ -129,17 +131,18 @@ class Detector:
             weights: `auto` for what the model's features were made with, or a folder of weight files.
 
         Raises:
-            HrproError: the video cannot be decoded, or the weights are not there.
+            HrproError: the video cannot be decoded, or the weights are not available.
         """
         if weights not in self._extractors:
-            self._extractors[weights] = extractor_for(self.model, weights=weights, device=str(self.device))
+            options = ExtractOptions(weights=weights, device=str(self.device))
+            self._extractors[weights] = extractor_for(self.model, options)
         return self.detect(extract_video(Path(video), self._extractors[weights]))
 
     def detect(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> list[Detection]:
         """Detect the actions in features, best first.
 
         Args:
-            features: of a video, as `read_features` gives them.
+            features: of a video, from `read_features`.
             ambiguous: segments (start, end) in seconds; detections that overlap one are dropped.
 
         Raises:
@@ -148,17 +151,17 @@ class Detector:
         return self.detect_with_curves(features, ambiguous)[0]
 
     def detect_with_curves(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> tuple[list[Detection], Curves]:
-        """`detect`, and the scores that the candidates were cut from."""
+        """`detect`, and the snippet scores that the candidates were cut from."""
         model = self.model
         check_features(model, features.header)
 
-        def compute(there: Tensor) -> tuple[Candidates, np.ndarray]:
-            found = find_candidates(model.snippet, there, model.settings)
-            return found, detect_actions(model, there, ambiguous, found.proposals)
+        def compute(on_device: Tensor) -> tuple[Candidates, np.ndarray]:
+            candidates = find_candidates(model.snippet, on_device, model.settings)
+            return candidates, detect_actions(model, on_device, ambiguous, candidates.proposals)
 
         joined = torch.from_numpy(features.joined(tuple(model.widths)))
-        found, rows = or_on_cpu(compute, model, joined, self.device, features.video_id)
-        curves = curves_of(found, model.classes, model.clock, model.settings.detect.class_threshold)
+        candidates, rows = or_on_cpu(compute, model, joined, self.device, features.video_id)
+        curves = curves_of(candidates, model.classes, model.clock, model.settings.detect.class_threshold)
         return to_detections(rows, model.classes), curves
 
 
@@ -168,19 +171,23 @@ def to_detections(rows: np.ndarray, classes: Sequence[str]) -> list[Detection]:
 
 
 def check_features(model: TrainedModel, header: FeatureHeader) -> None:
-    """Raise HrproError unless the features are what the model was trained on: clock, streams, widths, weights."""
+    """Check that features were made like those that the model was trained on: clock, streams, widths, weights.
+
+    Raises:
+        HrproError: names everything that differs.
+    """
     problems = []
     if header.clock != model.clock:
-        problems.append(f"clock {_clock(header)}, expected {_clock(model)}")
+        problems.append(f"clock {_clock_text(header.clock)}, expected {_clock_text(model.clock)}")
     for stream, width in model.widths.items():
-        expected, found = model.weights.get(stream), header.weights.get(stream)
+        expected, given = model.weights.get(stream), header.weights.get(stream)
         if stream not in header.widths:
             problems.append(f"no {stream} stream, which the model needs")
         elif header.widths[stream] != width:
             problems.append(f"{stream} is {header.widths[stream]} wide, expected {width}")
-        elif expected and found and expected != found:
-            problems.append(f"{stream} was made with weights {found}, expected {expected}")
-    for name in _SHAPING & model.extraction.keys() & header.settings.keys():
+        elif expected and given and expected != given:
+            problems.append(f"{stream} was made with weights {given}, expected {expected}")
+    for name in _COMPARED & model.extraction.keys() & header.settings.keys():
         if header.settings[name] != model.extraction[name]:
             problems.append(f"{name} {header.settings[name]}, expected {model.extraction[name]}")
     if problems:
@@ -190,5 +197,5 @@ def check_features(model: TrainedModel, header: FeatureHeader) -> None:
         )
 
 
-def _clock(owner: FeatureHeader | TrainedModel) -> str:
-    return f"{owner.clock.fps:g} fps / {owner.clock.snippet_frames} frames / stride {owner.clock.stride}"
+def _clock_text(clock: SnippetClock) -> str:
+    return f"{clock.fps:g} fps / {clock.snippet_frames} frames / stride {clock.stride}"

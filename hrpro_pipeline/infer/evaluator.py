@@ -1,4 +1,4 @@
-"""Evaluation while training: detect in features that are in memory, and measure what was found."""
+"""Evaluation while training: detect in features, in memory or on disk, and measure the detections."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,58 +20,60 @@ from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import or_on_cpu
 
-Found = Mapping[str, np.ndarray]
-Measure = Callable[[Found, Sequence[str]], dict[str, Any]]
+# Detections by video, rows [M, 4] of start and end in seconds, class, score.
+DetectionRows = Mapping[str, np.ndarray]
+# Takes detections and the class names, gives numbers by name.
+Measure = Callable[[DetectionRows, Sequence[str]], dict[str, Any]]
 
 
 def evaluator(
     features: Mapping[str, np.ndarray | StoredFeatures], ambiguous: Mapping[str, Ambiguous], measures: Sequence[Measure]
 ) -> Callable[[TrainedModel], dict[str, Any]]:
-    """A function that detects with a model in all the given videos, and takes each measure of that.
+    """A function that detects with a model in all the given videos, and joins the numbers of all measures.
 
     Args:
         features: float32 [T, D] by video, or their files.
         ambiguous: segments by video that detections must not overlap.
-        measures: take detections by video, rows [M, 4] of start and end in seconds, class, score, and the class names.
     """
     candidates: dict[str, np.ndarray] = {}
     stage_2 = False
 
     def run(model: TrainedModel) -> dict[str, Any]:
         nonlocal stage_2
-        if not stage_2:  # stage 1 still changes, at its very end, too; its candidates stay as they are in stage 2
+        if not stage_2:  # stage 1 changes up to its very end; in stage 2 its candidates stay the same
             candidates.clear()
         stage_2 = model.instance is not None
         device = model.snippet.prototypes.device
-        found = {}
+        detections = {}
 
-        def detect(video_id: str, there: Tensor) -> np.ndarray:
+        def detect(video_id: str, on_device: Tensor) -> np.ndarray:
             if video_id not in candidates:
-                candidates[video_id] = find_candidates(model.snippet, there, model.settings).proposals
-            return detect_actions(model, there, ambiguous.get(video_id, ()), candidates[video_id])
+                candidates[video_id] = find_candidates(model.snippet, on_device, model.settings).proposals
+            return detect_actions(model, on_device, ambiguous.get(video_id, ()), candidates[video_id])
 
         with progress("evaluating", len(features), "videos", minor=True) as task:
             for video_id, array in task.each(features.items()):
-                own = torch.from_numpy(np.asarray(array))
-                found[video_id] = or_on_cpu(partial(detect, video_id), model, own, device, video_id)
-        return {name: value for measure in measures for name, value in measure(found, model.classes).items()}
+                of_video = torch.from_numpy(np.asarray(array))
+                detections[video_id] = or_on_cpu(partial(detect, video_id), model, of_video, device, video_id)
+        return {name: value for measure in measures for name, value in measure(detections, model.classes).items()}
 
     return run
 
 
 def segment_measure(truth: Mapping[str, VideoAnnotation], tiou: Sequence[float], subset: str) -> Measure:
-    """mAP against the segments of `truth`; its videos that were not detected in count as missed."""
+    """mAP against the segments of `truth`; its videos without features count as missed."""
 
-    def measure(found: Found, classes: Sequence[str]) -> dict[str, Any]:
-        wanted: dict[str, list[Detection]] = {
-            video_id: to_detections(found[video_id], classes) for video_id in truth if video_id in found
+    def measure(detections: DetectionRows, classes: Sequence[str]) -> dict[str, Any]:
+        of_subset: dict[str, list[Detection]] = {
+            video_id: to_detections(detections[video_id], classes) for video_id in truth if video_id in detections
         }
-        result = evaluate(wanted, truth, tiou)
+        result = evaluate(of_subset, truth, tiou)
+        by_threshold = zip(result.tiou, result.mean_average_precision, strict=True)
         return {
             "subset": subset,
             "average": result.average,
-            **{f"mAP@{at:g}": value for at, value in zip(result.tiou, result.mean_average_precision, strict=True)},
-            "videos": len(wanted),
+            **{f"mAP@{threshold:g}": value for threshold, value in by_threshold},
+            "videos": len(of_subset),
             "videos_without_features": result.num_missing,
         }
 
@@ -79,15 +81,15 @@ def segment_measure(truth: Mapping[str, VideoAnnotation], tiou: Sequence[float],
 
 
 def point_measure(videos: Sequence[TrainingVideo], clock: SnippetClock) -> Measure:
-    """Mean over classes of `point_average_precision`, for videos of which the points alone are known."""
+    """Mean over classes of `point_average_precision`, for videos with points alone."""
     times = [clock.to_seconds(video.positions) for video in videos]
-    owner = np.repeat(np.arange(len(videos)), [len(own) for own in times])
-    points = np.stack([owner, np.concatenate(times)], axis=1)  # [P, 2]
+    video_of_point = np.repeat(np.arange(len(videos)), [len(video.positions) for video in videos])
+    points = np.stack([video_of_point, np.concatenate(times)], axis=1)  # [P, 2]
     labels = np.concatenate([video.labels for video in videos])
 
-    def measure(found: Found, classes: Sequence[str]) -> dict[str, Any]:
+    def measure(detections: DetectionRows, classes: Sequence[str]) -> dict[str, Any]:
         rows = np.concatenate(
-            [np.insert(found[video.video_id], 0, index, axis=1) for index, video in enumerate(videos)]
+            [np.insert(detections[video.video_id], 0, index, axis=1) for index, video in enumerate(videos)]
         )  # video, start, end, class, score
         values = [
             point_average_precision(rows[rows[:, 3] == label][:, [0, 1, 2, 4]], points, labels, label)

@@ -13,64 +13,60 @@ def soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.n
 
     Args:
         detections: [M, 4] rows of start, end, class, score.
+        sigma: scores are multiplied by exp(-tIoU² / sigma).
         added_seconds: added to lengths and overlaps; 1 in the published code, which takes seconds for pixels.
 
     Returns:
         [M, 4]: all of them, best first, with decayed scores.
     """
     rows = np.asarray(detections, np.float64)
-    start, end, score = rows[:, 0].copy(), rows[:, 1].copy(), rows[:, 3].copy()
-    order, kept = np.empty(len(rows), np.int64), np.empty(len(rows))
-    _decay(start, end, end - start + added_seconds, score, sigma, added_seconds, order, kept)
-    found = rows[order]
-    found[:, 3] = kept
-    return found
+    order, scores = _ranked(rows[:, 0], rows[:, 1], rows[:, 3], sigma, added_seconds)
+    ranked = rows[order]
+    ranked[:, 3] = scores
+    return ranked
 
 
 @compiled()
-def _decay(
-    start: np.ndarray,
-    end: np.ndarray,
-    length: np.ndarray,
-    score: np.ndarray,
-    sigma: float,
-    added: float,
-    order: np.ndarray,
-    kept: np.ndarray,
-) -> None:
-    """Take the best of the rest each time into `order` and `kept`, and decay those that it overlaps. All are [M]."""
+def _ranked(
+    starts: np.ndarray, ends: np.ndarray, scores: np.ndarray, sigma: float, added: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take the best remaining detection each time and decay those that it overlaps -> order and decayed scores, [M]."""
+    start, end, score = starts.copy(), ends.copy(), scores.copy()
+    length = end - start + added
     remaining = len(start)
     index = np.arange(remaining)
+    order, decayed = np.empty(remaining, np.int64), np.empty(remaining)
     best = 0
     for row in range(1, remaining):
         if score[row] > score[best]:
             best = row
-    for place in range(len(kept)):
-        own_start, own_end, own_length = start[best], end[best], length[best]
-        order[place], kept[place] = index[best], score[best]
-        # The last one takes the place of the one that was kept, so that the rest stays contiguous.
+    for rank in range(len(order)):
+        best_start, best_end, best_length = start[best], end[best], length[best]
+        order[rank], decayed[rank] = index[best], score[best]
+        # The last one moves into the place of the best, so that those that remain stay contiguous.
         remaining -= 1
         start[best], end[best], length[best] = start[remaining], end[remaining], length[remaining]
         score[best], index[best] = score[remaining], index[remaining]
         best, highest = 0, -np.inf
         for row in range(remaining):
-            overlap = min(own_end, end[row]) - max(own_start, start[row]) + added
+            overlap = min(best_end, end[row]) - max(best_start, start[row]) + added
             if overlap > 0:
                 # Two reversed segments could make the union 0.
-                iou = overlap / max(own_length + length[row] - overlap, 1e-12)
+                iou = overlap / max(best_length + length[row] - overlap, 1e-12)
                 score[row] *= math.exp(-(iou * iou) / sigma)
             if score[row] > highest:
                 best, highest = row, score[row]
+    return order, decayed
 
 
 def classwise_soft_nms(detections: np.ndarray, sigma: float, added_seconds: float) -> np.ndarray:
     """`soft_nms` of each class by itself; [M, 4] -> [M, 4], best first."""
     if not len(detections):
         return detections
-    kept = [
-        soft_nms(detections[detections[:, 2] == label], sigma, added_seconds) for label in np.unique(detections[:, 2])
-    ]
-    joined = np.concatenate(kept)
+    labels = detections[:, 2]
+    joined = np.concatenate(
+        [soft_nms(detections[labels == label], sigma, added_seconds) for label in np.unique(labels)]
+    )
     return joined[np.argsort(-joined[:, 3], kind="stable")]
 
 

@@ -3,33 +3,27 @@
 from dataclasses import replace
 
 from hrpro_pipeline.extract.extractor import Extractor, load_extractor
+from hrpro_pipeline.extract.options import ExtractOptions
 from hrpro_pipeline.models.checkpoint import TrainedModel
 
 
-def extractor_for(
-    model: TrainedModel,
-    *,
-    weights: str = "auto",
-    decoder: str = "auto",
-    device: str = "auto",
-    keep_partial: bool = False,
-) -> Extractor:
-    """What extracts videos with the model's own settings.
+def extractor_for(model: TrainedModel, options: ExtractOptions) -> Extractor:
+    """An extractor with the model's own extraction settings and TV-L1 implementation.
 
     Args:
-        weights: `auto` for what the model's features were made with, or a folder of weight files.
-        keep_partial: a video that cannot be decoded to its end gives the features of what could be.
+        options: `weights` may be `auto` for those of the model's features; `flow` is not used.
 
     Raises:
-        HrproError: weights, device or decoder that cannot be had.
+        HrproError: weights, device or decoder are not available.
     """
+    weights = options.weights
     if weights == "auto":
         weights = "random" if has_random_weights(model) else "kinetics"
     flow = str(model.extraction.get("flow_algorithm", "auto")).removeprefix("tvl1-")
-    extractor = load_extractor(model.settings.extract, weights, flow, decoder, device)
-    return replace(extractor, keep_partial=keep_partial)
+    extractor = load_extractor(model.settings.extract, weights, flow, options.decoder, options.device)
+    return replace(extractor, keep_partial=options.keep_partial)
 
 
 def has_random_weights(model: TrainedModel) -> bool:
-    """Whether it was trained on features of random weights, which are for tests and demonstrations."""
+    """Whether the model was trained on features of random weights, which are for tests and demonstrations."""
     return any(digest.startswith("random") for digest in model.weights.values())

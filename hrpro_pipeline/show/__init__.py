@@ -1,1 +1,1 @@
-"""What people look at: the report, overlays, clips and figures."""
+"""Pages and pictures for people: the report, overlays, clips, figures, TensorBoard."""

@@ -1,4 +1,4 @@
-"""Each detection of a video as a clip of its own."""
+"""A clip of each detection of a video."""
 
 import math
 import re
@@ -11,16 +11,16 @@ from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.data.files import replacing, safe_id
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.video.info import VideoInfo
-from hrpro_pipeline.show.encoder import Mp4Writer, Shown
+from hrpro_pipeline.show.encoder import Mp4Writer, TimedImage
 
 # Clips that are written in one pass through the video: each needs an encoder while it runs.
-_AT_ONCE = 8
+_CLIPS_PER_PASS = 8
 _MOST_LABEL_BYTES = 80
-_OURS = re.compile(r"\d+_.+_-?\d+\.\d\d--?\d+\.\d\d\.mp4")
+_CLIP_NAME = re.compile(r"\d+_.+_-?\d+\.\d\d--?\d+\.\d\d\.mp4")
 
 
 def clip_name(rank: int, detection: Detection) -> str:
-    """`01_LongJump_12.40-15.92.mp4`, whatever the label has in it."""
+    """`01_LongJump_12.40-15.92.mp4`, whatever characters the label has."""
     try:
         label = safe_id(detection.label)
     except HrproError:
@@ -31,49 +31,49 @@ def clip_name(rank: int, detection: Detection) -> str:
 
 def num_passes(detections: Sequence[Detection]) -> int:
     """How often a video is read for so many clips."""
-    return math.ceil(len(detections) / _AT_ONCE)
+    return math.ceil(len(detections) / _CLIPS_PER_PASS)
 
 
 def write_clips(
-    folder: Path, read: Callable[[], Iterable[Shown]], info: VideoInfo, detections: Sequence[Detection]
+    folder: Path, read: Callable[[], Iterable[TimedImage]], info: VideoInfo, detections: Sequence[Detection]
 ) -> list[Path]:
-    """Write `<rank>_<label>_<start>-<end>.mp4` for each detection, cut to its times exactly; clips of before go.
+    """Write `<rank>_<label>_<start>-<end>.mp4` for each detection, cut to its times exactly; earlier clips are removed.
 
     Args:
         read: gives the video's frames in order; called for every few clips, and left as soon as they are cut.
-        detections: best first. Bounds beyond the video's are cut off; one that lies beyond altogether gives no clip.
+        detections: best first. Bounds beyond the video's are cut off; a detection beyond the video gives no clip.
 
     Returns:
         The clips, in order of time.
     """
     for path in folder.glob("*.mp4"):
-        if _OURS.fullmatch(path.name):
+        if _CLIP_NAME.fullmatch(path.name):
             path.unlink()
-    wanted = []
+    clips = []
     for rank, item in enumerate(detections, start=1):
         start, end = max(0.0, item.start), min(info.duration_seconds, item.end)
         if start < end:
-            wanted.append((start, end, folder / clip_name(rank, replace(item, start=start, end=end))))
-    wanted.sort(key=lambda clip: clip[:2])
-    for first in range(0, len(wanted), _AT_ONCE):
-        _cut(read(), info, wanted[first : first + _AT_ONCE])
-    return [path for _, _, path in wanted]
+            clips.append((start, end, folder / clip_name(rank, replace(item, start=start, end=end))))
+    clips.sort(key=lambda clip: clip[:2])
+    for first in range(0, len(clips), _CLIPS_PER_PASS):
+        _cut(read(), info, clips[first : first + _CLIPS_PER_PASS])
+    return [path for _, _, path in clips]
 
 
-def _cut(frames: Iterable[Shown], info: VideoInfo, clips: Sequence[tuple[float, float, Path]]) -> None:
-    """One pass through the video for clips in order of their start."""
+def _cut(frames: Iterable[TimedImage], info: VideoInfo, clips: Sequence[tuple[float, float, Path]]) -> None:
+    """One pass through the video for clips, (start, end, path) each, in order of their start."""
     waiting = list(clips)
     running: list[tuple[Mp4Writer, ExitStack]] = []
-    with ExitStack() as all_open:
-        for image, shown_from, shown_to in frames:
-            while waiting and waiting[0][0] < shown_to:
-                start, end, path = waiting.pop(0)
-                stack = all_open.enter_context(ExitStack())
+    with ExitStack() as all_clips:
+        for image, start, end in frames:
+            while waiting and waiting[0][0] < end:
+                clip_start, clip_end, path = waiting.pop(0)
+                stack = all_clips.enter_context(ExitStack())
                 temporary = stack.enter_context(replacing(path))
-                running.append((stack.enter_context(Mp4Writer(temporary, info, start, end)), stack))
+                running.append((stack.enter_context(Mp4Writer(temporary, info, clip_start, clip_end)), stack))
             for writer, stack in list(running):
-                writer.write(image, shown_from, shown_to)
-                if writer.end <= shown_to:
+                writer.write(image, start, end)
+                if writer.end <= end:
                     stack.close()
                     running.remove((writer, stack))
             if not waiting and not running:

@@ -1,4 +1,4 @@
-"""Frames with their times to an H.264 MP4, beside the sound of the video that they come from."""
+"""H.264 MP4 from frames with their times, with the sound of the video that they come from."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,36 +14,36 @@ from hrpro_pipeline.extract.video.decoding import Decoding
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.probe import open_video
 
-# An image, and from when until when it is shown, in seconds.
-Shown = tuple[np.ndarray, float, float]
+# An RGB image, uint8 [H, W, 3], and from when to when it is on screen, in seconds.
+TimedImage = tuple[np.ndarray, float, float]
 
 # The usual frame rates, 30000 / 1001 among them, and milliseconds are whole numbers of ticks.
 TICKS = 120_000
 _OPTIONS = {"preset": "veryfast", "crf": "20"}
 _BT709 = 1
-# What MP4 takes as it is and players know.
+# Sound that goes into MP4 as it is and that players know.
 _SOUND_CODECS = {"aac", "mp3", "ac3", "eac3", "alac", "opus"}
 _NEED_HEADER = {"aac", "alac", "opus"}
 
 
-def shown_frames(decoding: Decoding) -> Iterator[Shown]:
-    """The frames of a video, each until the next one: the first from 0, the last to the video's end."""
+def timed_images(decoding: Decoding) -> Iterator[TimedImage]:
+    """The frames of a video, each on screen until the next one: the first from 0, the last to the video's end."""
     image: np.ndarray | None = None
-    since = 0.0
-    for seconds, following in decoding:
+    start = 0.0
+    for seconds, next_image in decoding:
         if image is not None:
-            yield image, since, seconds
-            since = seconds
-        image = following
+            yield image, start, seconds
+            start = seconds
+        image = next_image
     if image is not None:
-        yield image, since, max(since, decoding.decoded_part.duration_seconds)
+        yield image, start, max(start, decoding.decoded_part.duration_seconds)
 
 
 class Mp4Writer:
     """Writes the part of a video from `start` to `end` seconds as H.264; a context manager.
 
-    Frames keep their own times, counted from `start`. All have the size of the first one; a side of an odd number of
-    pixels grows by one, which H.264 needs. Sound is copied where it can be as it is, else left out.
+    Frames keep their times, counted from `start`. All get the size of the first one; a side of an odd number of pixels
+    grows by one, because H.264 needs even sides. Sound is copied if MP4 takes it as it is, else left out.
 
     Args:
         path: written as MP4 whatever its suffix.
@@ -75,12 +75,15 @@ class Mp4Writer:
                 self._sound.close()
             self._output.close()
 
-    def write(self, image: np.ndarray, shown_from: float, shown_to: float) -> None:
-        """Add an RGB image, uint8 [H, W, 3]; what is shown outside of `start` to `end` is cut off."""
-        if shown_to <= self.start or shown_from >= self.end:
+    def write(self, image: np.ndarray, start: float, end: float) -> None:
+        """Add an RGB image, uint8 [H, W, 3], that is on screen from `start` to `end` in seconds of the source.
+
+        Its time outside of the part is cut off.
+        """
+        if end <= self.start or start >= self.end:
             return
         stream = self._stream or self._open(image)
-        tick = max(round((max(shown_from, self.start) - self.start) * TICKS), self._last_tick + 1)
+        tick = max(round((max(start, self.start) - self.start) * TICKS), self._last_tick + 1)
         height, width = stream.height, stream.width
         if abs(image.shape[0] - height) > 1 or abs(image.shape[1] - width) > 1:  # the video changes its size
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -88,15 +91,15 @@ class Mp4Writer:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         frame.pts, frame.time_base = tick, Fraction(1, TICKS)
-        self._durations[tick] = max(1, round((min(shown_to, self.end) - self.start) * TICKS) - tick)
+        self._durations[tick] = max(1, round((min(end, self.end) - self.start) * TICKS) - tick)
         self._last_tick = tick
         self._mux(stream.encode(frame))
         if self._sound is not None:
-            self._sound.copy_until(shown_from - self.start, self._output)
+            self._sound.copy_until(start - self.start, self._output)
 
     def _mux(self, packets: list[av.Packet]) -> None:
         for packet in packets:
-            if packet.pts is not None:  # without a duration, the last frame would be shown as long as the one before
+            if packet.pts is not None:  # without a duration, the last frame would last as long as the one before
                 packet.duration = self._durations.pop(packet.pts, 0)
             self._output.mux(packet)
 
@@ -117,7 +120,7 @@ class Mp4Writer:
 
 
 class _Sound:
-    """Packets of a video's sound on their way into a file."""
+    """Copies the packets of a video's sound into a file, piece by piece."""
 
     def __init__(
         self,
@@ -132,23 +135,23 @@ class _Sound:
         self._offset = round(start_seconds / self._tick)
         self._packets = container.demux(stream)
         self._waiting: av.Packet | None = None
-        self._last = -1
+        self._last_pts = -1
 
     @classmethod
     def of(cls, source: VideoInfo, start: float, output: "av.container.OutputContainer") -> "_Sound | None":
-        """The sound from `start` on, with a stream for it in `output`; None if there is none that can be copied."""
+        """The sound from `start` on, with a stream for it in `output`; None without sound that can be copied."""
         container = open_video(source.path)
         try:
             stream = container.streams.best("audio")
             if isinstance(stream, av.AudioStream) and stream.time_base:
                 context = stream.codec_context
-                codec = context.codec.canonical_name  # its own name is that of a decoder, such as mp3float
-                ready = bool(context.extradata) or codec not in _NEED_HEADER
-                if codec in _SOUND_CODECS and ready and context.sample_rate:
-                    at = source.start_seconds + start
+                codec = context.codec.canonical_name  # `name` is that of a decoder, such as mp3float
+                has_header = bool(context.extradata) or codec not in _NEED_HEADER
+                if codec in _SOUND_CODECS and has_header and context.sample_rate:
+                    start_seconds = source.start_seconds + start
                     if start > 0:
-                        container.seek(round(at / float(stream.time_base)), stream=stream)
-                    return cls(container, stream, output.add_stream_from_template(stream), at)
+                        container.seek(round(start_seconds / float(stream.time_base)), stream=stream)
+                    return cls(container, stream, output.add_stream_from_template(stream), start_seconds)
         except (av.FFmpegError, ValueError):  # a video without its sound is better than none
             pass
         container.close()
@@ -168,9 +171,9 @@ class _Sound:
         """The packet that waits, or the next one from the start on, with its time counted from there."""
         try:
             while self._waiting is None and (packet := next(self._packets, None)) is not None:
-                if not packet.size or packet.pts is None or packet.pts - self._offset <= self._last:
+                if not packet.size or packet.pts is None or packet.pts - self._offset <= self._last_pts:
                     continue
-                packet.pts = packet.dts = self._last = packet.pts - self._offset
+                packet.pts = packet.dts = self._last_pts = packet.pts - self._offset
                 self._waiting = packet
         except (av.FFmpegError, OSError):  # damaged sound ends here
             self._packets = iter(())
@@ -182,7 +185,7 @@ class _Sound:
 
 
 def _pixel_aspect(source: VideoInfo) -> Fraction:
-    """Width of a pixel over its height, as frames are shown."""
+    """Width of a pixel over its height, of upright frames."""
     with open_video(source.path) as container:
         stream = container.streams[source.stream_index]
         assert isinstance(stream, av.VideoStream)

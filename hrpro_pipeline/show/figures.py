@@ -1,69 +1,82 @@
-"""The figures, drawn: arrays in, matplotlib figures out, of the widths of a paper's columns.
+"""The paper's figures: arrays in, matplotlib figures out, of the widths of a paper's columns.
 
 Parts of a figure that stand for one thing (a segment, a detection, a proposal) carry its name as `id` in the SVG.
 """
 
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hrpro_pipeline.data.files import replacing
 from hrpro_pipeline.data.snippets import SnippetClock
-from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.show.views import BACKGROUND, RIGHT_TIOU
+from hrpro_pipeline.show.figure_parts import (
+    DOUBLE_WIDTH,
+    GRAY,
+    LIGHT_GRAY,
+    SINGLE_WIDTH,
+    add_bar,
+    add_legend,
+    add_lines,
+    clean,
+    figure_style,
+    line_key,
+    new_figure,
+    patch_key,
+)
+from hrpro_pipeline.show.views import BACKGROUND, TRUE_POSITIVE_TIOU
 
-# Inches; two columns of a conference paper are 7 wide together.
-_SINGLE, _DOUBLE = 3.45, 7.1
-_DPI = 300
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 7,
-    "axes.titlesize": 7,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.linewidth": 0.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.major.width": 0.5,
-    "ytick.major.width": 0.5,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "hatch.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 6.5,
-    "legend.handlelength": 1.4,
-    "svg.fonttype": "path",  # letters as outlines: the file looks the same everywhere
-    "svg.hashsalt": "hrpro",
-    "text.parse_math": False,  # a class may be called $x$
-}
-_WRONG = "#B00020"
-_GRAY, _LIGHT = "#777777", "#C8C8C8"
 _GOOD, _BAD = "#0077BB", "#EE7733"
+_WRONG_EDGE: dict[str, Any] = {"edgecolor": "#B00020", "hatch": "//////"}
 _MARKERS = "os^Dv"
-_MOST_NAME = 40
+# Fig. 4, inches: a method has a panel of curves above and a lane for each class below.
+_CURVES_HEIGHT, _LANE_HEIGHT = 0.55, 0.13
 # Proposals of a kind in Fig. C: the best of the candidates, any of the negative ones.
 _MOST_LINES = 48
 
 
 @dataclass(frozen=True)
-class Method:
-    """What one model says of a video.
+class FigureVideo:
+    """A video as each of its figures has it.
 
     Attributes:
-        scores: P of the shown classes on the snippet axis, [T, K].
-        detections: rows [M, 4] of start, end (s), class, score. right: bool [M].
+        title: of the figure.
+        duration_seconds: of the video.
+        segments: ground truth, rows [G, 3] of start, end (s) and class; may be empty.
+        classes: names.
+        colors: `#RRGGBB` by name.
+    """
+
+    title: str
+    duration_seconds: float
+    segments: np.ndarray
+    classes: Sequence[str]
+    colors: Mapping[str, str]
+
+    def color(self, label: float) -> str:
+        """The color of a class, by its number."""
+        return self.colors[self.classes[int(label)]]
+
+    def class_key(self, label: int) -> Any:
+        """A class in the legend."""
+        return patch_key(self.classes[label], facecolor=self.color(label))
+
+
+@dataclass(frozen=True)
+class Method:
+    """Scores and detections of a video by one model.
+
+    Attributes:
+        scores: P of the classes in the figure on the snippet axis, [T, K].
+        detections: rows [M, 4] of start, end (s), class, score.
+        is_true_positive: bool [M].
     """
 
     name: str
     clock: SnippetClock
     scores: np.ndarray
     detections: np.ndarray
-    right: np.ndarray
+    is_true_positive: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -81,141 +94,108 @@ class ScorePanel:
     """A half of Fig. 5.
 
     Attributes:
-        score: what the score is.
-        detections: rows [M, 4] of start, end (s), class, score. right: bool [M].
-        separation: how often a right one scores over a wrong one; NaN where there are none.
+        score: name of the score.
+        detections: rows [M, 4] of start, end (s), class, score.
+        is_good: which overlap a segment of their class enough, bool [M].
+        separation: how often a good one scores over a bad one; NaN without pairs.
     """
 
     name: str
     score: str
     detections: np.ndarray
-    right: np.ndarray
+    is_good: np.ndarray
     separation: float
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    try:
-        import matplotlib
-    except ImportError:
-        raise HrproError("figures need matplotlib and scikit-learn: pip install 'hrpro-pipeline[figures]'") from None
-    with matplotlib.rc_context(_STYLE):
-        yield
-
-
-def save_figure(figure: Any, path: Path) -> list[Path]:
-    """Write `<path>.png` (300 dpi) and `<path>.svg`, each atomically."""
-    written = []
-    for suffix, options in ((".png", {"dpi": _DPI}), (".svg", {"metadata": {"Date": None}})):
-        file = path.with_name(path.name + suffix)
-        with _style(), replacing(file) as temporary:
-            figure.savefig(temporary, format=suffix[1:], **options)
-        written.append(file)
-    return written
-
-
-def draw_timelines(
-    title: str,
-    duration: float,
-    segments: np.ndarray,
-    methods: Sequence[Method],
-    shown: Sequence[int],
-    classes: Sequence[str],
-    colors: Mapping[str, str],
-) -> Any:
+def draw_timelines(video: FigureVideo, methods: Sequence[Method], labels: Sequence[int]) -> Any:
     """Fig. 4: ground truth, and beneath it each method's snippet scores and detections, the wrong ones marked.
 
     Without ground truth the methods alone.
 
     Args:
-        segments: ground truth, [G, 3]; may be empty.
-        shown: the classes that appear, one lane each, from top to bottom.
+        labels: the classes in the figure, one lane each, from top to bottom.
     """
-    lanes = {label: lane for lane, label in enumerate(shown)}
-    lane_height = 0.13
-    heights = [0.55 + lane_height * len(lanes)] * len(methods)
-    if len(segments):
-        heights.insert(0, lane_height * len(lanes) + 0.1)
-    with _style():
-        figure = _figure(_DOUBLE, sum(heights) + 0.3 * len(heights) + 0.7)
+    lanes = {label: lane for lane, label in enumerate(labels)}
+    heights = [_CURVES_HEIGHT + _LANE_HEIGHT * len(lanes)] * len(methods)
+    if len(video.segments):
+        heights.insert(0, _LANE_HEIGHT * len(lanes) + 0.1)
+    with figure_style():
+        figure = new_figure(DOUBLE_WIDTH, sum(heights) + 0.3 * len(heights) + 0.7, video.title)
         axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
-        figure.suptitle(_clean(title), fontsize=8, x=0.01, ha="left", fontweight="bold")
-        if len(segments):
-            axes[0].set_title("ground truth")
-            for number, (start, end, label) in enumerate(segments):
-                _bar(axes[0], start, end, -lanes[int(label)], 0.7, colors[classes[int(label)]], f"truth-{number}")
-            axes[0].set_ylim(-len(lanes) + 0.4, 0.6)
-            axes[0].set_yticks([])
-            axes[0].spines["left"].set_visible(False)
+        if len(video.segments):
+            _draw_truth(axes[0], video, lanes)
         for row, (axis, method) in enumerate(zip(axes[-len(methods) :], methods, strict=True)):
-            axis.set_title(_clean(method.name))
-            # Curves from 0 to 1 above, a lane for each class below.
-            step = lane_height / 0.55
-            times = method.clock.to_seconds(np.arange(len(method.scores)) + 0.5)
-            for label, lane in lanes.items():
-                color = colors[classes[label]]
-                axis.fill_between(times, method.scores[:, lane], color=color, alpha=0.15, linewidth=0)
-                axis.plot(times, method.scores[:, lane], color=color, linewidth=0.9, gid=f"scores-{row}-{lane}")
-            for number in reversed(range(len(method.detections))):  # the best ones on top
-                found, good = method.detections[number], method.right[number]
-                start, end, label = float(found[0]), float(found[1]), int(found[2])
-                style = {} if good else {"edgecolor": _WRONG, "linewidth": 0.9, "hatch": "//////"}
-                at = -step * (lanes[label] + 0.6)
-                _bar(axis, start, end, at, 0.7 * step, colors[classes[label]], f"found-{row}-{number}", **style)
-            axis.axhline(0, color=_GRAY, linewidth=0.4)
-            axis.set_ylim(-step * (len(lanes) + 0.2), 1.02)
-            axis.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-            for start, end, _ in segments:
-                axis.axvspan(start, end, color="black", alpha=0.06, linewidth=0, zorder=0)
-        axes[-1].set_xlim(0, duration)
-        axes[-1].set_xlabel("time (s)")
-        keys = [_patch(classes[label], facecolor=colors[classes[label]]) for label in shown]
-        if len(segments):
-            keys.append(_patch(f"wrong at tIoU {RIGHT_TIOU:g}", facecolor="white", edgecolor=_WRONG, hatch="//////"))
-        _legend(figure, keys)
+            _draw_method(axis, row, method, video, lanes)
+        _set_time_axis(axes[-1], video)
+        keys = [video.class_key(label) for label in labels]
+        if len(video.segments):
+            keys.append(patch_key(f"wrong at tIoU {TRUE_POSITIVE_TIOU:g}", facecolor="white", **_WRONG_EDGE))
+        add_legend(figure, keys)
     return figure
 
 
-def draw_scores(
-    title: str,
-    duration: float,
-    segments: np.ndarray,
-    panels: Sequence[ScorePanel],
-    classes: Sequence[str],
-    colors: Mapping[str, str],
-) -> Any:
+def _draw_truth(axis: Any, video: FigureVideo, lanes: Mapping[int, int]) -> None:
+    axis.set_title("ground truth")
+    for number, (start, end, label) in enumerate(video.segments):
+        add_bar(axis, (start, end), -lanes[int(label)], 0.7, video.color(label), f"truth-{number}")
+    axis.set_ylim(-len(lanes) + 0.4, 0.6)
+    axis.set_yticks([])
+    axis.spines["left"].set_visible(False)
+
+
+def _draw_method(axis: Any, row: int, method: Method, video: FigureVideo, lanes: Mapping[int, int]) -> None:
+    """Curves from 0 to 1 above, a lane for each class below."""
+    axis.set_title(clean(method.name))
+    step = _LANE_HEIGHT / _CURVES_HEIGHT
+    times = method.clock.to_seconds(np.arange(len(method.scores)) + 0.5)
+    for label, lane in lanes.items():
+        color = video.color(label)
+        axis.fill_between(times, method.scores[:, lane], color=color, alpha=0.15, linewidth=0)
+        axis.plot(times, method.scores[:, lane], color=color, linewidth=0.9, gid=f"scores-{row}-{lane}")
+    for number in reversed(range(len(method.detections))):  # the best ones on top
+        start, end, label = method.detections[number, :3].tolist()
+        style = {} if method.is_true_positive[number] else {**_WRONG_EDGE, "linewidth": 0.9}
+        middle = -step * (lanes[int(label)] + 0.6)
+        add_bar(axis, (start, end), middle, 0.7 * step, video.color(label), f"found-{row}-{number}", **style)
+    axis.axhline(0, color=GRAY, linewidth=0.4)
+    axis.set_ylim(-step * (len(lanes) + 0.2), 1.02)
+    axis.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+    for start, end, _ in video.segments:
+        axis.axvspan(start, end, color="black", alpha=0.06, linewidth=0, zorder=0)
+
+
+def draw_scores(video: FigureVideo, panels: Sequence[ScorePanel]) -> Any:
     """Fig. 5: each detection as a line from its start to its end at the height of its score."""
-    with _style():
-        figure = _figure(_DOUBLE, 2.5)
+    with figure_style():
+        figure = new_figure(DOUBLE_WIDTH, 2.5, video.title)
         axes = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]
-        figure.suptitle(_clean(title), fontsize=8, x=0.01, ha="left", fontweight="bold")
         for place, (axis, panel) in enumerate(zip(axes, panels, strict=True)):
-            rows, good = panel.detections, panel.right
-            axis.set_title(panel.name)
-            axis.set_ylabel(panel.score)
-            for number, (start, end, label) in enumerate(segments):
-                color = colors[classes[int(label)]]
-                axis.axvspan(start, end, color=color, alpha=0.22, linewidth=0, gid=f"truth-{place}-{number}")
-            for kind, chosen, color, width in (("wrong", ~good, _BAD, 0.5), ("right", good, _GOOD, 1.0)):
-                lines = _lines(rows[chosen], color, width)
-                lines.set_gid(f"{kind}-{place}")
-                axis.add_collection(lines)
-            if np.isfinite(panel.separation):
-                text = f"right over wrong in {panel.separation:.1%} of pairs"
-                axis.set_title(text, loc="right", fontsize=6.5, fontweight="normal", color="#333333")
-            low, high = (rows[:, 3].min(), rows[:, 3].max()) if len(rows) else (0.0, 1.0)
-            margin = 0.04 * max(high - low, 0.1)
-            axis.set_ylim(min(low, 0) - margin, high + margin)
-            axis.set_xlim(0, duration)
-            axis.set_xlabel("time (s)")
+            _draw_score_panel(axis, place, panel, video)
         keys = [
-            _patch(f"right (tIoU at least {RIGHT_TIOU:g})", facecolor=_GOOD),
-            _patch("wrong", facecolor=_BAD),
+            patch_key(f"right (tIoU at least {TRUE_POSITIVE_TIOU:g})", facecolor=_GOOD),
+            patch_key("wrong", facecolor=_BAD),
         ]
-        labels = dict.fromkeys(int(label) for label in segments[:, 2])
-        keys += [_patch(f"truth: {classes[label]}", facecolor=colors[classes[label]], alpha=0.3) for label in labels]
-        _legend(figure, keys)
+        for label in dict.fromkeys(int(label) for label in video.segments[:, 2]):
+            keys.append(patch_key(f"truth: {video.classes[label]}", facecolor=video.color(label), alpha=0.3))
+        add_legend(figure, keys)
     return figure
+
+
+def _draw_score_panel(axis: Any, place: int, panel: ScorePanel, video: FigureVideo) -> None:
+    rows, is_good = panel.detections, panel.is_good
+    axis.set_title(panel.name)
+    axis.set_ylabel(panel.score)
+    for number, (start, end, label) in enumerate(video.segments):
+        axis.axvspan(start, end, color=video.color(label), alpha=0.22, linewidth=0, gid=f"truth-{place}-{number}")
+    add_lines(axis, rows[~is_good], _BAD, 0.5, f"wrong-{place}")
+    add_lines(axis, rows[is_good], _GOOD, 1.0, f"right-{place}")
+    if np.isfinite(panel.separation):
+        text = f"right over wrong in {panel.separation:.1%} of pairs"
+        axis.set_title(text, loc="right", fontsize=6.5, fontweight="normal", color="#333333")
+    low, high = (rows[:, 3].min(), rows[:, 3].max()) if len(rows) else (0.0, 1.0)
+    margin = 0.04 * max(high - low, 0.1)
+    axis.set_ylim(min(low, 0) - margin, high + margin)
+    _set_time_axis(axis, video)
 
 
 def draw_embeddings(
@@ -224,181 +204,143 @@ def draw_embeddings(
     """Fig. B: snippets in the plane, by class.
 
     Args:
-        panels: name and places [N, 2]. labels: class of each snippet, or BACKGROUND, [N].
+        panels: name and points [N, 2].
+        labels: class of each snippet, or BACKGROUND, [N].
     """
     present = [int(label) for label in np.unique(labels) if label != BACKGROUND]
-    size = float(np.clip(2500 / max(len(labels), 1), 6, 14))
-    # Where colors repeat, the shapes do not.
-    shapes = {
-        label: _MARKERS[index // 6 % len(_MARKERS)]
-        for index, label in enumerate(sorted(range(len(classes)), key=lambda label: classes[label]))
-    }
-    with _style():
-        from matplotlib.lines import Line2D
-
-        width = _SINGLE if len(panels) == 1 else _DOUBLE
-        rows = -(-(len(present) + 1) // (3 if len(panels) == 1 else 6))
-        figure = _figure(width, width / len(panels) + 0.25 + 0.16 * rows)
-        for place, (axis, (name, at)) in enumerate(
-            zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)
-        ):
-            axis.set_title(_clean(name))
+    columns = 3 if len(panels) == 1 else 6
+    width = SINGLE_WIDTH if len(panels) == 1 else DOUBLE_WIDTH
+    legend_rows = -(-(len(present) + 1) // columns)
+    with figure_style():
+        figure = new_figure(width, width / len(panels) + 0.25 + 0.16 * legend_rows)
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        markers = _markers(classes)
+        for place, (axis, (name, points)) in enumerate(zip(axes, panels, strict=True)):
+            axis.set_title(clean(name))
             for label in (BACKGROUND, *present):
-                chosen = at[labels == label]
-                style = {"color": _LIGHT, "s": size / 2}
-                if label != BACKGROUND:
-                    style = {"color": colors[classes[label]], "s": size}
-                axis.scatter(
-                    chosen[:, 0],
-                    chosen[:, 1],
-                    marker=shapes.get(label, "o"),
-                    linewidths=0,
-                    alpha=0.85,
-                    gid=f"snippets-{place}-{label}",
-                    **style,
-                )
-            axis.set_xticks([])
-            axis.set_yticks([])
-            for spine in axis.spines.values():
-                spine.set_visible(True)
-            axis.set_box_aspect(1)
+                color = LIGHT_GRAY if label == BACKGROUND else colors[classes[label]]
+                _scatter(axis, points, labels, label, color, markers.get(label, "o"), f"snippets-{place}-{label}")
+            _box(axis)
         keys = [
-            Line2D(
-                [],
-                [],
-                linestyle="",
-                marker=shapes[label],
-                markersize=4,
-                color=colors[classes[label]],
-                label=_clean(classes[label]),
-            )
+            line_key(classes[label], linestyle="", marker=markers[label], markersize=4, color=colors[classes[label]])
             for label in present
         ]
         if (labels == BACKGROUND).any():
-            keys.append(Line2D([], [], linestyle="", marker="o", markersize=3, color=_LIGHT, label="background"))
-        _legend(figure, keys, columns=3 if len(panels) == 1 else 6)
+            keys.append(line_key("background", linestyle="", marker="o", markersize=3, color=LIGHT_GRAY))
+        add_legend(figure, keys, columns)
     return figure
+
+
+def _markers(classes: Sequence[str]) -> dict[int, str]:
+    """A shape for each class, by number; classes of the same color have different shapes."""
+    alphabetical = sorted(range(len(classes)), key=lambda label: classes[label])
+    return {label: _MARKERS[index // 6 % len(_MARKERS)] for index, label in enumerate(alphabetical)}
+
+
+def _scatter(axis: Any, points: np.ndarray, labels: np.ndarray, label: int, color: str, marker: str, gid: str) -> None:
+    """The points of one label; those of the background are smaller."""
+    size = float(np.clip(2500 / max(len(labels), 1), 6, 14))
+    of_label = points[labels == label]
+    axis.scatter(
+        of_label[:, 0],
+        of_label[:, 1],
+        marker=marker,
+        linewidths=0,
+        alpha=0.85,
+        gid=gid,
+        color=color,
+        s=size / 2 if label == BACKGROUND else size,
+    )
+
+
+def _box(axis: Any) -> None:
+    """A square frame without ticks."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(True)
+    axis.set_box_aspect(1)
 
 
 def draw_reliability(
-    title: str,
-    duration: float,
-    segments: np.ndarray,
+    video: FigureVideo,
     points: Sequence[tuple[float, int]],
-    moments: Sequence[Spans],
+    snapshots: Sequence[Spans],
     candidates: np.ndarray,
     negatives: np.ndarray,
-    classes: Sequence[str],
-    colors: Mapping[str, str],
 ) -> Any:
-    """Fig. C: seeds and reliable proposals at moments of training, and the proposals of stage 2, on the ground truth.
+    """Fig. C: seeds and reliable proposals in snapshots of training, and the proposals of stage 2, on the ground truth.
 
     Args:
-        segments: ground truth [G, 3]; may be empty. points: seconds and class.
-        candidates: positive proposals [M, 4]. negatives: [M, 2].
+        points: seconds and class.
+        candidates: positive proposals [M, 4] of start, end (s), class, score.
+        negatives: negative proposals [M, 2] of start, end (s).
     """
-    with _style():
-        figure = _figure(_DOUBLE, 0.95 + 0.27 * len(moments) + 1.0)
+    best = candidates[np.argsort(-candidates[:, 3], kind="stable"), :3]
+    with figure_style():
+        figure = new_figure(DOUBLE_WIDTH, 0.95 + 0.27 * len(snapshots) + 1.0)
         axis = figure.subplots()
-        axis.set_title(_clean(title), fontsize=8)
-        rows = len(moments)
-        ticks: list[float] = []
-        names: list[str] = []
-        for number, (start, end, label) in enumerate(segments):
-            color = colors[classes[int(label)]]
-            axis.axvspan(start, end, color=color, alpha=0.16, linewidth=0, gid=f"truth-{number}")
+        axis.set_title(clean(video.title), fontsize=8)
+        for number, (start, end, label) in enumerate(video.segments):
+            axis.axvspan(start, end, color=video.color(label), alpha=0.16, linewidth=0, gid=f"truth-{number}")
         for number, (seconds, _) in enumerate(points):
             axis.axvline(seconds, color="black", linewidth=0.6, linestyle=(0, (4, 2)), gid=f"point-{number}")
-        for row, moment in enumerate(moments):
-            for number, (start, end, label) in enumerate(moment.action):
-                _bar(axis, start, end, -row + 0.12, 0.34, colors[classes[int(label)]], f"action-{row}-{number}")
-            for number, (start, end, _) in enumerate(moment.background):
-                _bar(axis, start, end, -row + 0.12, 0.34, _LIGHT, f"background-{row}-{number}")
-            longest_first = np.argsort(moment.proposals[:, 0] - moment.proposals[:, 1], kind="stable")
-            for number, (start, end, label) in zip(longest_first, moment.proposals[longest_first], strict=True):
-                color = colors[classes[int(label)]]
-                style = {"edgecolor": "black", "linewidth": 0.5}
-                _bar(axis, start, end, -row - 0.26, 0.2, color, f"reliable-{row}-{number}", **style)
-            ticks.append(-row)
-            names.append(_clean(moment.name))
-        # The rest in lines one above the other.
-        best = candidates[np.argsort(-candidates[:, 3], kind="stable"), :3]
-        for short, every, gid in (
+        ticks: list[tuple[float, str]] = []
+        for row, snapshot in enumerate(snapshots):
+            _draw_snapshot(axis, row, snapshot, video)
+            ticks.append((-row, clean(snapshot.name)))
+        row = len(snapshots)
+        for name, proposals, gid in (
             ("PP", best, "positive"),
             ("NP", np.insert(negatives, 2, BACKGROUND, axis=1), "negative"),
         ):
-            spans = every[:_MOST_LINES]
-            name = f"{short} ({len(spans)} of {len(every)})"
-            top, height = -rows + 0.4, 1.6
-            at = np.linspace(top, top - height, len(spans) + 2)[1:-1]
-            order = np.argsort(spans[:, 0], kind="stable")
-            line_colors = [colors[classes[int(label)]] if label >= 0 else _GRAY for label in spans[order, 2]]
-            lines = _lines(np.column_stack([spans[order], at]), line_colors, min(1.2, 30 / max(len(spans), 1)))
-            lines.set_gid(gid)
-            axis.add_collection(lines)
-            ticks.append(top - height / 2)
-            names.append(name)
-            rows += 2
-        axis.set_yticks(ticks, names)
+            drawn = proposals[:_MOST_LINES]
+            middle = _draw_proposals(axis, row, drawn, gid, video)
+            ticks.append((middle, f"{name} ({len(drawn)} of {len(proposals)})"))
+            row += 2
+        axis.set_yticks([at for at, _ in ticks], [name for _, name in ticks])
         axis.tick_params(axis="y", length=0)
-        axis.set_ylim(-rows + 0.6, 0.6)
-        axis.set_xlim(0, duration)
-        axis.set_xlabel("time (s)")
-        from matplotlib.lines import Line2D
-
-        labels = [segments[:, 2], *(spans[:, 2] for moment in moments for spans in (moment.action, moment.proposals))]
-        present = sorted({int(label) for group in (*labels, best[:_MOST_LINES, 2]) for label in group})
-        keys: list[Any] = [_patch(classes[label], facecolor=colors[classes[label]]) for label in present]
-        keys += [
-            _patch("background seeds", facecolor=_LIGHT),
-            _patch("reliable proposal", facecolor="white", edgecolor="black"),
-        ]
-        if len(segments):
-            keys.append(_patch("ground truth (shaded)", facecolor=_GRAY, alpha=0.25))
-        keys.append(Line2D([], [], color="black", linewidth=0.6, linestyle=(0, (3, 1.5)), label="labeled point"))
-        _legend(figure, keys, columns=5)
+        axis.set_ylim(-row + 0.6, 0.6)
+        _set_time_axis(axis, video)
+        add_legend(figure, _reliability_keys(video, snapshots, best[:_MOST_LINES]), columns=5)
     return figure
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _bar(axis: Any, start: float, end: float, middle: float, height: float, color: str, gid: str, **style: Any) -> None:
-    from matplotlib.patches import Rectangle
-
-    style = {"linewidth": 0} | style
-    axis.add_patch(Rectangle((start, middle - height / 2), end - start, height, facecolor=color, gid=gid, **style))
+def _draw_snapshot(axis: Any, row: int, snapshot: Spans, video: FigureVideo) -> None:
+    """Seeds in one line, reliable proposals beneath, the shorter ones on top."""
+    for number, (start, end, label) in enumerate(snapshot.action):
+        add_bar(axis, (start, end), -row + 0.12, 0.34, video.color(label), f"action-{row}-{number}")
+    for number, (start, end, _) in enumerate(snapshot.background):
+        add_bar(axis, (start, end), -row + 0.12, 0.34, LIGHT_GRAY, f"background-{row}-{number}")
+    longest_first = np.argsort(snapshot.proposals[:, 0] - snapshot.proposals[:, 1], kind="stable")
+    style = {"edgecolor": "black", "linewidth": 0.5}
+    for number, (start, end, label) in zip(longest_first, snapshot.proposals[longest_first], strict=True):
+        add_bar(axis, (start, end), -row - 0.26, 0.2, video.color(label), f"reliable-{row}-{number}", **style)
 
 
-def _lines(rows: np.ndarray, color: Any, width: float) -> Any:
-    """Horizontal lines of rows [M, 4]: start, end, anything, height."""
-    from matplotlib.collections import LineCollection
-
-    ends = np.stack([rows[:, [0, 3]], rows[:, [1, 3]]], axis=1)  # [M, 2, 2]
-    return LineCollection(list(ends), colors=color, linewidths=width, alpha=0.9)
-
-
-def _patch(label: str, **style: Any) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(label=_clean(label), linewidth=0.8 if "edgecolor" in style else 0, **style)
+def _draw_proposals(axis: Any, row: int, proposals: np.ndarray, gid: str, video: FigureVideo) -> float:
+    """Proposals [M, 3] as lines one above the other, by their starts, from a row down -> the middle of their height."""
+    top, height = -row + 0.4, 1.6
+    levels = np.linspace(top, top - height, len(proposals) + 2)[1:-1]
+    by_start = proposals[np.argsort(proposals[:, 0], kind="stable")]
+    colors = [video.color(label) if label >= 0 else GRAY for label in by_start[:, 2]]
+    add_lines(axis, np.column_stack([by_start, levels]), colors, min(1.2, 30 / max(len(proposals), 1)), gid)
+    return top - height / 2
 
 
-def _legend(figure: Any, keys: Sequence[Any], columns: int = 6) -> None:
-    rows = -(-len(keys) // columns)
-    columns = -(-len(keys) // max(rows, 1))
-    figure.legend(handles=list(keys), loc="outside lower center", ncols=columns, columnspacing=1.2)
+def _reliability_keys(video: FigureVideo, snapshots: Sequence[Spans], candidates: np.ndarray) -> list[Any]:
+    columns = [video.segments[:, 2], candidates[:, 2]]
+    columns += [spans[:, 2] for snapshot in snapshots for spans in (snapshot.action, snapshot.proposals)]
+    keys = [video.class_key(label) for label in sorted({int(label) for column in columns for label in column})]
+    keys += [
+        patch_key("background seeds", facecolor=LIGHT_GRAY),
+        patch_key("reliable proposal", facecolor="white", edgecolor="black"),
+    ]
+    if len(video.segments):
+        keys.append(patch_key("ground truth (shaded)", facecolor=GRAY, alpha=0.25))
+    return [*keys, line_key("labeled point", color="black", linewidth=0.6, linestyle=(0, (3, 1.5)))]
 
 
-def _clean(text: str) -> str:
-    """Text that any SVG can hold, not too long; a leading _ would hide it from legends."""
-    kept = "".join(char if unicodedata.category(char)[0] != "C" else " " for char in text)
-    kept = " ".join(kept.split()) or "?"
-    kept = kept if len(kept) <= _MOST_NAME else kept[: _MOST_NAME - 1] + "…"
-    return f" {kept}" if kept.startswith("_") else kept
+def _set_time_axis(axis: Any, video: FigureVideo) -> None:
+    axis.set_xlim(0, video.duration_seconds)
+    axis.set_xlabel("time (s)")

@@ -11,9 +11,9 @@ import numpy as np
 from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.data.files import replacing
 from hrpro_pipeline.extract.video.info import VideoInfo
-from hrpro_pipeline.show.encoder import Mp4Writer, Shown
+from hrpro_pipeline.show.encoder import Mp4Writer, TimedImage
 
-# Labels that stand on a frame at once.
+# Labels on a frame at once.
 MOST_LABELS = 3
 # Of the best detection's score: what scores less is left out, unless a lowest score was asked for.
 _SHARE_OF_BEST = 0.5
@@ -21,7 +21,7 @@ _SHARE_OF_BEST = 0.5
 _TRANSPARENCY = 0.35
 
 
-def chosen(detections: Sequence[Detection], min_score: float | None = None) -> list[Detection]:
+def distinct_detections(detections: Sequence[Detection], min_score: float | None = None) -> list[Detection]:
     """The detections to show, best first: those that share less than half with each better one of their class.
 
     Args:
@@ -29,28 +29,28 @@ def chosen(detections: Sequence[Detection], min_score: float | None = None) -> l
     """
     ranked = sorted(detections, key=lambda item: -item.score)
     if min_score is None:
-        min_score = lowest_shown(ranked[0].score) if ranked else 0.0
-    kept: list[Detection] = []
+        min_score = score_floor(ranked[0].score) if ranked else 0.0
+    distinct: list[Detection] = []
     for item in ranked:
-        if item.score >= min_score and not any(_is_same(item, better) for better in kept):
-            kept.append(item)
-    return kept
+        if item.score >= min_score and not any(_is_double(item, better) for better in distinct):
+            distinct.append(item)
+    return distinct
 
 
-def lowest_shown(best: float) -> float:
-    """The lowest score to show beside a video's best one."""
+def score_floor(best: float) -> float:
+    """The lowest score to show beside a video's best score."""
     return min(_SHARE_OF_BEST * best, best)
 
 
-def _is_same(first: Detection, second: Detection) -> bool:
-    """Whether two detections are of one class, and half of the shorter one lies in the other."""
+def _is_double(first: Detection, second: Detection) -> bool:
+    """Whether two detections are of the same class, and half of the shorter one lies in the other."""
     shared = min(first.end, second.end) - max(first.start, second.start)
     return first.label == second.label and 2 * shared >= min(first.end - first.start, second.end - second.start)
 
 
 def write_overlay(
     path: Path,
-    frames: Iterable[Shown],
+    frames: Iterable[TimedImage],
     info: VideoInfo,
     detections: Sequence[Detection],
     colors: Mapping[str, str],
@@ -59,26 +59,30 @@ def write_overlay(
 
     Args:
         frames: those of the video, in order.
-        detections: all are shown on the timeline, and at each moment the best MOST_LABELS by name and score.
+        detections: all appear on the timeline, and the best MOST_LABELS at a time by name and score.
         colors: `#RRGGBB` of each label.
     """
     ranked = sorted(detections, key=lambda item: -item.score)
     drawing: _Drawing | None = None
     with replacing(path) as temporary, Mp4Writer(temporary, info, 0.0, info.duration_seconds) as writer:
-        for image, shown_from, shown_to in frames:
+        for image, start, end in frames:
             if drawing is None or drawing.size != image.shape[:2]:
-                drawing = _Drawing(image.shape[0], image.shape[1], info.duration_seconds, ranked, colors)
-            writer.write(drawing.on(image, shown_from), shown_from, shown_to)
+                drawing = _Drawing(image.shape[:2], info.duration_seconds, ranked, colors)
+            writer.write(drawing.on(image, start), start, end)
 
 
 class _Drawing:
-    """What is drawn on frames [H, W, 3] of one video; detections best first."""
+    """Draws labels and timeline on frames [H, W, 3] of one video; detections best first."""
 
     def __init__(
-        self, height: int, width: int, duration: float, detections: Sequence[Detection], colors: Mapping[str, str]
+        self,
+        size: tuple[int, int],
+        duration_seconds: float,
+        detections: Sequence[Detection],
+        colors: Mapping[str, str],
     ) -> None:
-        self.size = (height, width)
-        self._duration, self._detections = duration, detections
+        self.size = height, width = size
+        self._duration_seconds, self._detections = duration_seconds, detections
         self._colors = {label: _rgb(color) for label, color in colors.items()}
         self._font_height = min(48, max(10, height // 22))
         self._bar = self._timeline(max(4, height // 40), width)  # [h, W, 3]
@@ -97,43 +101,44 @@ class _Drawing:
         area = image[height - len(bar) :]
         area[...] = np.where(bar.max(axis=2, keepdims=True) > 0, bar, (_TRANSPARENCY * area).astype(np.uint8))
         half = max(1, width // 640)
-        at = min(width - 1, int(seconds / self._duration * width))
-        image[height - len(bar) - len(bar) // 2 :, max(0, at - half) : at + half] = 255
+        column = min(width - 1, int(seconds / self._duration_seconds * width))
+        image[height - len(bar) - len(bar) // 2 :, max(0, column - half) : column + half] = 255
         return image
 
     def _timeline(self, height: int, width: int) -> np.ndarray:
         bar = np.zeros((height, width, 3), np.uint8)
         for item in reversed(self._detections):  # the best ones on top
-            first, last = (int(seconds / self._duration * width) for seconds in (item.start, item.end))
+            first, last = (int(seconds / self._duration_seconds * width) for seconds in (item.start, item.end))
             bar[:, max(0, first) : max(1, last, first + 1)] = self._colors[item.label]
         return bar
 
     def _draw_labels(self, *running: Detection) -> tuple[np.ndarray, np.ndarray]:
-        """A line for each detection -> the panel [h, w, 3], and where it hides the picture [h, w, 1]."""
+        """A line for each detection -> the panel [h, w, 3], and which of its pixels are opaque, [h, w, 1]."""
         size, (height, width) = self._font_height, self.size
         line = round(1.4 * size)
-        fitting = max(1, min(len(running), (height - len(self._bar)) // line))
+        num_lines = max(1, min(len(running), (height - len(self._bar)) // line))
         margin = size // 2
         texts = [
-            _fitted(item.label, f"  {item.score:.2f}", size, width - 2 * margin - size) for item in running[:fitting]
+            _fitted_text(item.label, f"  {item.score:.2f}", size, width - 2 * margin - size)
+            for item in running[:num_lines]
         ]
-        panel = np.zeros((line * fitting, width, 3), np.uint8)
+        panel = np.zeros((line * num_lines, width, 3), np.uint8)
         for row, (item, text) in enumerate(zip(running, texts, strict=False)):
             top = row * line + (line - size) // 2
             panel[top : top + size, margin : margin + size // 2] = self._colors[item.label]
             _put_text(panel, text, (margin + size, top + round(0.85 * size)), size)
-        used = margin + size + max(_text_width(text, size) for text in texts) + margin
-        panel = panel[:height, : min(width, used)]
+        used_width = margin + size + max(_text_width(text, size) for text in texts) + margin
+        panel = panel[:height, : min(width, used_width)]
         return panel, panel.max(axis=2, keepdims=True) > 0
 
 
-def _fitted(label: str, score: str, size: int, width: int) -> str:
-    """The label, cut where it must be, and its score in at most `width` pixels."""
+def _fitted_text(label: str, score: str, size: int, width: int) -> str:
+    """The label, shortened if need be, and its score in at most `width` pixels."""
     label = " ".join(label.split())
     for length in range(len(label), 0, -1):
-        shown = label if length == len(label) else label[:length].rstrip() + "..."
-        if _text_width(shown + score, size) <= width:
-            return shown + score
+        text = (label if length == len(label) else label[:length].rstrip() + "...") + score
+        if _text_width(text, size) <= width:
+            return text
     return score.strip()
 
 

@@ -1,6 +1,6 @@
-"""Overlays and clips, made in a process of its own: a video that crashes a decoder costs only its own pictures.
+"""Overlays and clips, drawn in a process of its own: a video that crashes a decoder costs only its pictures.
 
-`python -m hrpro_pipeline.show.render` is the process; `Renderer` is who speaks to it.
+`python -m hrpro_pipeline.show.render` is the process; `Renderer` starts it and sends it requests.
 """
 
 import math
@@ -19,32 +19,34 @@ from hrpro_pipeline.errors import HrproError, one_line
 from hrpro_pipeline.extract.video.decoding import decode
 from hrpro_pipeline.extract.video.probe import probe
 from hrpro_pipeline.show.clips import num_passes, write_clips
-from hrpro_pipeline.show.encoder import Shown, shown_frames
+from hrpro_pipeline.show.encoder import TimedImage, timed_images
 from hrpro_pipeline.show.overlay import write_overlay
 
 # A process that finishes no frame for so long hangs.
 SILENCE_SECONDS = 180.0
-_NEWS_SECONDS = 0.5
+# Between reports of the process on its frames.
+_REPORT_SECONDS = 0.5
 
 OnFrame = Callable[[int, int], None]  # frames done, and about how many there are
 
 
 @dataclass(frozen=True)
 class RenderJob:
-    """What to make of one video.
+    """A request to draw and cut one video.
 
     Attributes:
         overlay: the file to write, or None.
         clips: the folder for the clips, or None.
-        shown: detections of the overlay. cut: those of the clips, best first.
+        overlay_detections: in any order.
+        clip_detections: best first.
         colors: `#RRGGBB` by label.
-        decoder, keep_partial: as for `decoders.decode`.
+        decoder, keep_partial: as for `decode`.
     """
 
     overlay: Path | None
     clips: Path | None
-    shown: tuple[Detection, ...]
-    cut: tuple[Detection, ...]
+    overlay_detections: tuple[Detection, ...]
+    clip_detections: tuple[Detection, ...]
     colors: Mapping[str, str]
     decoder: str = "auto"
     keep_partial: bool = False
@@ -60,37 +62,37 @@ def render(path: Path, job: RenderJob, on_frame: OnFrame = lambda *_: None) -> N
         HrproError: the video cannot be decoded, or its pictures cannot be encoded.
     """
     info = probe(path)
-    passes = int(job.overlay is not None) + (num_passes(job.cut) if job.clips is not None else 0)
+    passes = int(job.overlay is not None) + (num_passes(job.clip_detections) if job.clips is not None else 0)
     total, done = round(passes * info.duration_seconds * info.fps), 0
 
-    def read() -> Iterator[Shown]:
+    def read() -> Iterator[TimedImage]:
         nonlocal done
-        for shown in shown_frames(decode(path, job.decoder, keep_partial=job.keep_partial)):
-            yield shown
+        for image in timed_images(decode(path, job.decoder, keep_partial=job.keep_partial)):
+            yield image
             done += 1
             on_frame(min(done, total), total)
 
     try:
         if job.overlay is not None:
-            write_overlay(job.overlay, read(), info, job.shown, job.colors)
+            write_overlay(job.overlay, read(), info, job.overlay_detections, job.colors)
         if job.clips is not None:
-            write_clips(job.clips, read, info, job.cut)
+            write_clips(job.clips, read, info, job.clip_detections)
     except (av.FFmpegError, ValueError) as error:
         raise HrproError(f"{path.name}: cannot be encoded as H.264 ({one_line(error)})") from None
 
 
 class Renderer:
-    """A process that renders one video after another. It is started when it is needed, and again when it died."""
+    """A process that renders one video after another. It is started when it is needed, and again after it died."""
 
     def __init__(self, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._silence_seconds = silence_seconds
         self._child: Child | None = None
 
     def render(self, video: Location, job: RenderJob, on_frame: OnFrame = lambda *_: None) -> None:
-        """As the function `render`; where a decoder crashes or hangs, PyAV gets a try.
+        """As the function `render`; a video on which a decoder crashes or hangs is tried again with PyAV.
 
         Raises:
-            HrproError: as there, or the process died.
+            HrproError: as for `render`, or the process died.
         """
         with local_copy(video) as path:
             try:
@@ -129,34 +131,35 @@ def main() -> None:
     """Answer requests until there are no more."""
     channel = serve()
     while (message := channel.receive()) is not None:
-        path, job = _read(message[0])
+        path, job = _job_from(message[0])
         try:
-            render(path, job, _News(channel))
+            render(path, job, _FrameReporter(channel))
             channel.send({"kind": "done"})
         except BrokenPipeError:
             return
         except HrproError as error:
             channel.send({"kind": "failed", "reason": str(error)})
-        except Exception as error:  # noqa: BLE001  a file of an unforeseen kind: the next one may be better
+        except Exception as error:  # noqa: BLE001  a file of an unforeseen kind: the next one may be fine
             channel.send({"kind": "failed", "reason": f"{path.name}: {type(error).__name__}: {one_line(error)}"})
 
 
-def _read(content: dict[str, Any]) -> tuple[Path, RenderJob]:
+def _job_from(content: dict[str, Any]) -> tuple[Path, RenderJob]:
+    """The video and the job of a request, which is JSON."""
     for name in ("overlay", "clips", "path"):
         content[name] = Path(content[name]) if content[name] is not None else None
-    for name in ("shown", "cut"):
+    for name in ("overlay_detections", "clip_detections"):
         content[name] = tuple(Detection(**item) for item in content[name])
     return content.pop("path"), RenderJob(**content)
 
 
-class _News:
-    """Says now and then how far it is: a sign of life, too."""
+class _FrameReporter:
+    """Sends the number of frames that are done twice a second, which is a sign of life, too."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel, self._last = channel, -math.inf
 
     def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self._last > _NEWS_SECONDS:
+        if time.monotonic() - self._last > _REPORT_SECONDS:
             self._last = time.monotonic()
             self._channel.send({"kind": "frames", "done": done, "total": total})
 

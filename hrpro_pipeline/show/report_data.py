@@ -1,27 +1,47 @@
-"""What the report's scripts draw, as one object for JSON. No files; the key names are those of page/*.js."""
+"""Data of the report's page as one object for JSON. No files; the key names are those of page/*.js."""
 
 import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from hrpro_pipeline.data.annotations import Point, VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, VideoDetections
+from hrpro_pipeline.data.failures import Failure
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.infer.diagnosis import KINDS, RIGHT, Diagnosis
+from hrpro_pipeline.infer.diagnosis import KINDS, Diagnosis
 from hrpro_pipeline.infer.evaluation import Evaluation
 from hrpro_pipeline.show.colors import class_colors
+from hrpro_pipeline.show.report_summary import summary
 from hrpro_pipeline.show.thumbnails import FilmStrip
 
 # Detections a video, on average, when the page opens (or two for each true segment): soft-NMS keeps hundreds of weak
 # ones, which would hide the others.
-_SHOWN_AT_FIRST = 10
-_BINS = 24
-# Points of a precision-recall curve.
-_CURVE_POINTS = 200
+_INITIAL_DETECTIONS = 10
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """The inputs of a report.
+
+    Attributes:
+        detections: by video, in the order of the page.
+        truth: ground truth by video; videos without detections do not appear.
+        points: labeled points; those given as frames appear where `truth` knows the video's frame rate.
+        failures: videos that could not be detected in, or not be drawn.
+        evaluation, diagnosis: scores and errors for the summary.
+        videos: video files by video id; None without a folder of videos.
+    """
+
+    detections: Mapping[str, VideoDetections]
+    truth: Mapping[str, VideoAnnotation] = field(default_factory=dict)
+    points: Sequence[Point] = ()
+    failures: Sequence[Failure] = ()
+    evaluation: Evaluation | None = None
+    diagnosis: Diagnosis | None = None
+    videos: Mapping[str, Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,7 +51,7 @@ class Media:
     Attributes:
         name: of the file.
         url: relative to the page, percent-encoded.
-        film: frames of it, or None where it cannot be decoded.
+        film: frames of it, or None if it cannot be decoded.
         problem: why not.
     """
 
@@ -41,149 +61,151 @@ class Media:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class _PageVideo:
+    """A video with its best detections alone, and the kind of each of these, best first."""
+
+    video: VideoDetections
+    kinds: tuple[int | None, ...]
+
+
 def report_data(
-    detections: Mapping[str, VideoDetections],
-    *,
-    truth: Mapping[str, VideoAnnotation],
-    points: Sequence[Point],
-    evaluation: Evaluation | None,
-    diagnosis: Diagnosis | None,
-    media: Mapping[str, Media] | None,
-    min_score: float,
-    top: int,
+    content: ReportContent, media: Mapping[str, Media] | None, min_score: float, top: int
 ) -> dict[str, Any]:
-    """Everything on the page: classes, videos with what is drawn of them, and the summary.
+    """Everything on the page: classes, videos with all that is drawn of them, and the summary.
 
     Args:
-        media: by video; None where no folder of videos was given.
-        min_score, top: only detections with at least this score are shown, at most so many a video, the best ones.
+        media: by video; None without a folder of videos.
+        min_score, top: only detections with at least this score are on the page, at most so many a video, the best.
 
     Raises:
         HrproError: a detection whose score or times are not finite numbers; names the video.
     """
-    shown = {key: _best(video, diagnosis, min_score, top) for key, video in detections.items()}
-    number = _numbers(shown, truth, points, evaluation, diagnosis)
-    colors = class_colors((label for video, _ in shown.values() for label in video.classes), number)
-    by_video: dict[str, list[Point]] = {key: [] for key in shown}
-    for point in points:
-        by_video.get(point.video_id, []).append(point)
-    scores = [item.score for video, _ in shown.values() for item in video.detections]
-    num_segments = sum(len(truth[key].segments) for key in shown if key in truth)
+    page_videos = {
+        video_id: _page_video(video, content.diagnosis, min_score, top)
+        for video_id, video in content.detections.items()
+    }
+    number = _class_numbers(page_videos, content)
+    colors = class_colors((label for page in page_videos.values() for label in page.video.classes), number)
+    points: dict[str, list[Point]] = {video_id: [] for video_id in page_videos}
+    for point in content.points:
+        points.get(point.video_id, []).append(point)
+    num_segments = sum(len(content.truth[video_id].segments) for video_id in page_videos if video_id in content.truth)
     return {
         "classes": [{"label": label, "color": colors[label]} for label in number],
         "kinds": KINDS,
-        "scores": {
-            "lowest": math.floor(min([0, *scores])),
-            "highest": math.ceil(max([1, *scores])),
-            "best": max((score for score in scores if score > 0), default=1.0),
-            "initial": _initial_score(scores, max(_SHOWN_AT_FIRST * len(shown), 2 * num_segments)),
-        },
+        "scores": _scores(page_videos, max(_INITIAL_DETECTIONS * len(page_videos), 2 * num_segments)),
         "hasMedia": media is not None,
         "videos": [
-            _video(video, kinds, truth.get(key), by_video[key], number, (media or {}).get(key))
-            for key, (video, kinds) in shown.items()
+            _video(page, content.truth.get(video_id), points[video_id], number, (media or {}).get(video_id))
+            for video_id, page in page_videos.items()
         ],
-        "summary": {
-            "evaluation": evaluation and _evaluation(evaluation, number),
-            "diagnosis": diagnosis and _diagnosis(diagnosis, number),
-            "histograms": _histograms(detections, diagnosis),
-        },
+        "summary": summary(content.detections, content.evaluation, content.diagnosis, number),
     }
 
 
-def _best(
-    video: VideoDetections, diagnosis: Diagnosis | None, min_score: float, top: int
-) -> tuple[VideoDetections, list[int | None]]:
-    """The `top` best detections of a video that reach `min_score`, best first, and their kinds."""
+def _page_video(video: VideoDetections, diagnosis: Diagnosis | None, min_score: float, top: int) -> _PageVideo:
+    """The `top` best detections of a video that reach `min_score`, and their kinds."""
     for item in video.detections:
         if not all(map(math.isfinite, (item.score, item.start, item.end))):
             raise HrproError(f"{video.video_id}: {item} is not finite; expected numbers for score, start and end")
-    known = diagnosis.kinds.get(video.video_id) if diagnosis else None
-    kinds: Sequence[int | None] = known or [None] * len(video.detections)
-    enough = [pair for pair in zip(video.detections, kinds, strict=True) if pair[0].score >= min_score]
-    best = sorted(enough, key=lambda pair: pair[0].score, reverse=True)[:top]
-    return replace(video, detections=tuple(item for item, _ in best)), [kind for _, kind in best]
+    known_kinds = diagnosis.kinds.get(video.video_id) if diagnosis else None
+    kinds: Sequence[int | None] = known_kinds or [None] * len(video.detections)
+    pairs = [pair for pair in zip(video.detections, kinds, strict=True) if pair[0].score >= min_score]
+    best = sorted(pairs, key=lambda pair: pair[0].score, reverse=True)[:top]
+    return _PageVideo(replace(video, detections=tuple(item for item, _ in best)), tuple(kind for _, kind in best))
 
 
-def _numbers(
-    shown: Mapping[str, tuple[VideoDetections, Any]],
-    truth: Mapping[str, VideoAnnotation],
-    points: Sequence[Point],
-    evaluation: Evaluation | None,
-    diagnosis: Diagnosis | None,
-) -> dict[str, int]:
+def _class_numbers(page_videos: Mapping[str, _PageVideo], content: ReportContent) -> dict[str, int]:
     """A number for each class that the page names, in alphabetical order."""
-    labels = {item.label for video, _ in shown.values() for item in video.detections}
-    labels |= {label for video, _ in shown.values() if video.curves for label in video.curves.classes}
-    labels |= {item.label for key in shown if key in truth for item in truth[key].segments}
-    labels |= {point.label for point in points if point.video_id in shown}
-    labels |= set(evaluation.classes if evaluation else ()) | set(diagnosis.classes if diagnosis else ())
+    labels = {point.label for point in content.points if point.video_id in page_videos}
+    for video_id, page in page_videos.items():
+        labels |= {item.label for item in page.video.detections}
+        labels |= set(page.video.curves.classes) if page.video.curves else set()
+        labels |= {item.label for item in content.truth[video_id].segments} if video_id in content.truth else set()
+    for compared in (content.evaluation, content.diagnosis):
+        labels |= set(compared.classes) if compared else set()
     return {label: index for index, label in enumerate(sorted(labels))}
 
 
-def _initial_score(scores: Sequence[float], count: int) -> float:
-    """Where the slider starts: with the best `count` detections of all."""
-    if len(scores) <= count:
-        return math.floor(min([0, *scores]))
-    return math.floor(100 * sorted(scores, reverse=True)[count - 1]) / 100
+def _scores(page_videos: Mapping[str, _PageVideo], num_initial: int) -> dict[str, float]:
+    """Ends of the score slider, the best score, and where the slider starts: with so many detections of all videos."""
+    scores = [item.score for page in page_videos.values() for item in page.video.detections]
+    lowest = math.floor(min([0, *scores]))
+    initial: float = lowest
+    if len(scores) > num_initial:
+        initial = math.floor(100 * sorted(scores, reverse=True)[num_initial - 1]) / 100
+    return {
+        "lowest": lowest,
+        "highest": math.ceil(max([1, *scores])),
+        "best": max((score for score in scores if score > 0), default=1.0),
+        "initial": initial,
+    }
 
 
 def _video(
-    video: VideoDetections,
-    kinds: Sequence[int | None],
+    page: _PageVideo,
     truth: VideoAnnotation | None,
     points: Sequence[Point],
     number: Mapping[str, int],
     media: Media | None,
 ) -> dict[str, Any]:
     """One video: classes by number, times in seconds."""
-    known = truth.segments if truth else ()
-    segments: list[list[Any]] = [[number[item.label], _ms(item.start_seconds), _ms(item.end_seconds)] for item in known]
-    timed = [(number[point.label], _seconds(point, truth)) for point in points]
-    marks: list[list[Any]] = [[index, _ms(seconds)] for index, seconds in timed if seconds is not None]
+    video = page.video
     duration = video.duration_seconds or (truth and truth.duration_seconds) or 0.0
-    found: list[list[Any]] = [
-        [number[item.label], *_inside(item.start, item.end, duration), round(item.score, 4), kind]
-        for item, kind in zip(video.detections, kinds, strict=True)
+    segments: list[list[Any]] = [
+        [number[segment.label], _rounded(segment.start_seconds), _rounded(segment.end_seconds)]
+        for segment in (truth.segments if truth else ())
     ]
-    rows = [row[0] for row in (*sorted(segments), *sorted(marks), *found)]
+    marks = _point_marks(points, truth, number)
+    detections: list[list[Any]] = [
+        [number[item.label], *_inside(item.start, item.end, duration), round(item.score, 4), kind]
+        for item, kind in zip(video.detections, page.kinds, strict=True)
+    ]
+    labels = [item[0] for item in (*sorted(segments), *sorted(marks), *detections)]
+    spans = [*(item[1:3] for item in (*segments, *detections)), *([seconds, seconds] for _, seconds in marks)]
     return {
         "id": video.video_id,
         "about": " · ".join(filter(None, (video.source, video.model))),
         "partial": video.partial_reason or "",
-        "range": _range(
-            _ms(duration), [row[1:3] for row in (*segments, *found)] + [[seconds, seconds] for _, seconds in marks]
-        ),
-        "rows": list(dict.fromkeys(rows)),
+        "range": _range(_rounded(duration), spans),
+        "rows": list(dict.fromkeys(labels)),
         "truth": segments,
         "points": marks,
-        "detections": found,
+        "detections": detections,
         "curves": video.curves and _curves(video.curves, number),
         "media": media and _media(media),
     }
 
 
+def _point_marks(points: Sequence[Point], truth: VideoAnnotation | None, number: Mapping[str, int]) -> list[list[Any]]:
+    """Class and seconds of each point; without frames of a video whose rate is not known."""
+    times = [(number[point.label], _point_seconds(point, truth)) for point in points]
+    return [[label, _rounded(seconds)] for label, seconds in times if seconds is not None]
+
+
 def _inside(start: float, end: float, duration: float) -> tuple[float, float]:
-    """Bounds cut to the video, which refined ones reach a little past; what lies beyond it altogether stays."""
+    """Bounds cut to the video, because refined ones reach a little past it; a span beyond the video stays."""
     if end > 0:
         start = max(start, 0.0)
     if start < duration:
         end = min(end, duration)
-    return _ms(start), _ms(end)
+    return _rounded(start), _rounded(end)
 
 
 def _range(duration: float, spans: Sequence[Sequence[Any]]) -> list[float]:
-    """The seconds to show: the video, and whatever lies beyond its ends altogether (refined bounds reach over them)."""
+    """The seconds to show: the video and all spans beyond its ends."""
     low = min([0.0, *(start for start, end in spans if end < 0)])
     high = max([duration, *(end for start, end in spans if start >= duration)])
     return [low, high if high > low else low + 1]
 
 
-def _ms(seconds: float) -> float:
+def _rounded(seconds: float) -> float:
+    """To milliseconds."""
     return round(seconds, 3)
 
 
-def _seconds(point: Point, truth: VideoAnnotation | None) -> float | None:
+def _point_seconds(point: Point, truth: VideoAnnotation | None) -> float | None:
     """Time of a point, or None for a frame of a video whose rate is not known."""
     if point.frame is None:
         return point.seconds
@@ -216,89 +238,3 @@ def _media(media: Media) -> dict[str, Any]:
         "film": strip,
         "problem": media.problem,
     }
-
-
-def _evaluation(evaluation: Evaluation, number: Mapping[str, int]) -> dict[str, Any]:
-    return {
-        "tiou": evaluation.tiou,
-        "map": evaluation.mean_average_precision,
-        "averages": evaluation.averages or {"all": evaluation.average},
-        "classes": [{"class": number[label], "ap": values} for label, values in evaluation.classes.items()],
-        "videos": evaluation.num_videos,
-        "segments": evaluation.num_segments,
-        "detections": evaluation.num_detections,
-        "missing": evaluation.num_missing,
-        "leftOut": evaluation.num_left_out,
-    }
-
-
-def _diagnosis(diagnosis: Diagnosis, number: Mapping[str, int]) -> dict[str, Any]:
-    classes = [
-        {
-            "class": number[label],
-            "segments": item.num_segments,
-            "missed": item.num_missed,
-            "recall": _thinned(item.recall),
-            "precision": _thinned(item.precision),
-        }
-        for label, item in diagnosis.classes.items()
-    ]
-    return {
-        "tiou": diagnosis.tiou,
-        "profile": diagnosis.profile,
-        "classes": classes,
-        "confusion": diagnosis.confusion,
-    }
-
-
-def _thinned(values: Sequence[float]) -> list[float]:
-    """Some 200 of the values, the first and the last among them."""
-    if len(values) <= _CURVE_POINTS:
-        return [round(value, 4) for value in values]
-    places = np.linspace(0, len(values) - 1, _CURVE_POINTS).astype(int)
-    return [round(values[place], 4) for place in places]
-
-
-def _histograms(detections: Mapping[str, VideoDetections], diagnosis: Diagnosis | None) -> dict[str, Any]:
-    """Lengths and scores; where there is a diagnosis, of what it compared, right detections apart from the others."""
-    found = [
-        (item, diagnosis.kinds[key][place] if diagnosis else None)
-        for key, video in detections.items()
-        for place, item in enumerate(video.detections)
-    ]
-    if diagnosis is None:
-        every = [item for item, _ in found]
-        lengths: dict[str, Sequence[float]] = {"detections": [item.end - item.start for item in every]}
-        scores = {"detections": [item.score for item in every]}
-    else:
-        right = [item for item, kind in found if kind == RIGHT]
-        wrong = [item for item, kind in found if kind is not None and kind > RIGHT]
-        lengths = {
-            "true segments": diagnosis.segment_seconds,
-            "right detections": [item.end - item.start for item in right],
-        }
-        scores = {
-            "right": [item.score for item in right],
-            "wrong": [item.score for item in wrong],
-        }
-    return {"lengths": _histogram(lengths, logarithmic=True), "scores": _histogram(scores, logarithmic=False)}
-
-
-def _histogram(values: Mapping[str, Iterable[float]], logarithmic: bool) -> dict[str, Any] | None:
-    """Counts by name over common bins, or None without values; the logarithmic one counts those over zero."""
-    kept = {
-        name: np.array([value for value in listed if not logarithmic or value > 0]) for name, listed in values.items()
-    }
-    every = np.concatenate(list(kept.values()))
-    if not len(every):
-        return None
-    low, high = float(every.min()), float(every.max())
-    if logarithmic:
-        # Bins of half an octave at least; the outermost reach past the values.
-        low, high = low / 1.01, high * 1.01
-        count = min(_BINS, max(1, math.ceil(2 * math.log2(high / low))))
-        edges = np.geomspace(low, high, count + 1)
-    else:
-        edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
-    counts = {name: np.histogram(listed, edges)[0].tolist() for name, listed in kept.items()}
-    return {"edges": [float(f"{edge:.4g}") for edge in edges], "counts": counts}

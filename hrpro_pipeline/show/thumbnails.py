@@ -1,6 +1,6 @@
-"""Small frames of a video for the report, found by seeking where decoding it all would take long."""
+"""Small frames of a video for the report; of long videos key frames, by seeking."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from hrpro_pipeline.extract.video.probe import open_video, probe
 _WIDTH, _HEIGHT = 112, 80
 _COLUMNS = 8
 _QUALITY = 70
-# Videos of more pixels than these (some seconds of work) are not decoded from end to end: their key frames serve.
+# Videos of more pixels (some seconds of work) are not decoded from end to end: they give key frames.
 _MOST_PIXELS = 1e9
 
 
@@ -40,7 +40,7 @@ class FilmStrip:
 
 
 def film_strip(path: Path, count: int) -> FilmStrip:
-    """About `count` frames spread over a video; fewer where it has fewer, or fewer key frames.
+    """About `count` frames spread over a video; fewer if it has fewer, or fewer key frames.
 
     Raises:
         HrproError: not a video, or none of its frames can be decoded.
@@ -55,26 +55,33 @@ def film_strip(path: Path, count: int) -> FilmStrip:
                 raise HrproError(f"{path.name}: no video stream; expected a video")
             stream = container.streams.video[0]
             codec = stream.codec_context.name
-            for time, frame in _spread(container, stream, path, count):
-                images.append(_small(frame, float(stream.sample_aspect_ratio or 1)))
+            for time, frame in _spread_frames(container, stream, path, count):
+                images.append(_thumbnail(frame, float(stream.sample_aspect_ratio or 1)))
                 seconds.append(round(time, 3))
     except (av.FFmpegError, OSError, ValueError) as error:
         problem = one_line(error)
     if not images:
         raise HrproError(f"{path.name}: not a video that can be read ({problem})")
-    # A stream may change its size; the first frame's stands.
+    # A stream may change its size: all get that of the first frame.
     height, width = images[0].shape[:2]
     images = [cv2.resize(image, (width, height)) if image.shape[:2] != (height, width) else image for image in images]
+    sheet = _sheet(images)
+    _, jpeg = cv2.imencode(".jpg", sheet[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return FilmStrip(tuple(seconds), width, height, _COLUMNS, jpeg.tobytes(), codec)
+
+
+def _sheet(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images of one size side by side, row by row."""
+    height, width = images[0].shape[:2]
     rows = -(-len(images) // _COLUMNS)
     sheet = np.zeros((rows * height, min(len(images), _COLUMNS) * width, 3), np.uint8)
-    for place, image in enumerate(images):
-        top, left = place // _COLUMNS * height, place % _COLUMNS * width
+    for index, image in enumerate(images):
+        top, left = index // _COLUMNS * height, index % _COLUMNS * width
         sheet[top : top + height, left : left + width] = image
-    _, coded = cv2.imencode(".jpg", sheet[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return FilmStrip(tuple(seconds), width, height, _COLUMNS, coded.tobytes(), codec)
+    return sheet
 
 
-def _spread(
+def _spread_frames(
     container: "av.container.InputContainer", stream: av.VideoStream, path: Path, count: int
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Frames and their seconds, at the middles of `count` equal parts of the video or at key frames near them."""
@@ -85,33 +92,46 @@ def _spread(
     duration = stream.duration * tick if stream.duration else (container.duration or 0) / 1e6
     if duration <= 0:
         duration = probe(path).duration_seconds
-    wanted = (np.arange(count) + 0.5) * duration / count
-    context = stream.codec_context
+    middles = (np.arange(count) + 0.5) * duration / count
     rate = float(stream.average_rate or 30)
-    if duration * rate * context.width * context.height <= _MOST_PIXELS:
-        stream.thread_type = "AUTO"
-        place = 0
-        for frame in container.decode(stream):
-            time = (frame.time or 0.0) - start
-            if place < count and time >= wanted[place]:
-                yield time, frame
-                place = int(np.searchsorted(wanted, time, "right"))
-        return
-    context.skip_frame = "NONKEY"
+    num_pixels = duration * rate * stream.codec_context.width * stream.codec_context.height
+    frames = _decoded_frames if num_pixels <= _MOST_PIXELS else _key_frames
+    return frames(container, stream, start, middles)
+
+
+def _decoded_frames(
+    container: "av.container.InputContainer", stream: av.VideoStream, start: float, middles: np.ndarray
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """The first frame from each time on, by decoding all; a frame is given once."""
+    stream.thread_type = "AUTO"
+    index = 0
+    for frame in container.decode(stream):
+        seconds = (frame.time or 0.0) - start
+        if index < len(middles) and seconds >= middles[index]:
+            yield seconds, frame
+            index = int(np.searchsorted(middles, seconds, "right"))
+
+
+def _key_frames(
+    container: "av.container.InputContainer", stream: av.VideoStream, start: float, middles: np.ndarray
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """The key frame before each time, by seeking; a frame is given once."""
+    assert stream.time_base is not None
+    stream.codec_context.skip_frame = "NONKEY"
     last = -1.0
-    for time in wanted:
-        container.seek(int((time + start) / tick), stream=stream)
-        key_frame = next(container.decode(stream), None)
-        if key_frame is not None and (shown := (key_frame.time or 0.0) - start) > last:
-            yield shown, key_frame
-            last = shown
+    for middle in middles:
+        container.seek(int((middle + start) / float(stream.time_base)), stream=stream)
+        frame = next(container.decode(stream), None)
+        if frame is not None and (seconds := (frame.time or 0.0) - start) > last:
+            yield seconds, frame
+            last = seconds
 
 
-def _small(frame: av.VideoFrame, pixel_width: float) -> np.ndarray:
+def _thumbnail(frame: av.VideoFrame, pixel_width: float) -> np.ndarray:
     """The frame turned upright and fitted into the box, RGB uint8 [h, w, 3]; a pixel may be wider than high."""
     turns = round(frame.rotation / 90) % 4
     box = (_WIDTH, _HEIGHT) if turns % 2 == 0 else (_HEIGHT, _WIDTH)
-    shown = (frame.width * pixel_width, frame.height)
-    scale = min(box[0] / shown[0], box[1] / shown[1])
-    width, height = (max(2, round(side * scale)) for side in shown)
+    sides = (frame.width * pixel_width, frame.height)
+    scale = min(box[0] / sides[0], box[1] / sides[1])
+    width, height = (max(2, round(side * scale)) for side in sides)
     return np.rot90(frame.reformat(width=width, height=height, format="rgb24").to_ndarray(), turns)

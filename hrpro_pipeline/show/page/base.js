@@ -8,7 +8,7 @@ const byId = (id) => document.getElementById(id);
 const touch = matchMedia("(pointer: coarse)").matches;
 const narrow = matchMedia("(max-width: 800px)");
 
-// video: its index; detection: the chosen one of its detections, or -1; lowest: the score slider; hidden: classes
+// video: its index; detection: the selected one of its detections, or -1; lowest: the score slider; hidden: classes
 // filtered out; view: the seconds that the timeline shows; time: the cursor's second.
 const state = { video: -1, detection: -1, lowest: data.scores.initial, hidden: new Set(), view: [0, 1], time: 0 };
 
@@ -54,12 +54,12 @@ function mix(from, to, share) {
 }
 
 // Indices of the detections that slider and filter let through, best first: they are sorted by score.
-function shownOf(video) {
-  const shown = [];
+function visibleDetections(video) {
+  const indices = [];
   for (let index = 0; index < video.detections.length && video.detections[index][3] >= state.lowest; index++) {
-    if (!state.hidden.has(video.detections[index][0])) shown.push(index);
+    if (!state.hidden.has(video.detections[index][0])) indices.push(index);
   }
-  return shown;
+  return indices;
 }
 
 function overlap(one, other) {

@@ -13,14 +13,14 @@ function openPage() {
     if (!charts.length) buildSummary();
     else document.querySelectorAll(".chart").forEach((node) => Plotly.Plots.resize(node));
   } else if (videos.length) {
-    let wanted = -1;
+    let index = -1;
     if (location.hash.startsWith("#video=")) {
       try {
         const name = decodeURIComponent(location.hash.slice("#video=".length));
-        wanted = videos.findIndex((video) => video.id === name);
+        index = videos.findIndex((video) => video.id === name);
       } catch { /* not an address of ours */ }
     }
-    if (wanted >= 0 || state.video < 0) openVideo(Math.max(wanted, 0));
+    if (index >= 0 || state.video < 0) openVideo(Math.max(index, 0));
     else drawTimeline();
   }
 }
@@ -28,8 +28,8 @@ function openPage() {
 const KEYS = {
   ArrowDown: () => stepVideo(1), j: () => stepVideo(1), ArrowUp: () => stepVideo(-1), k: () => stepVideo(-1),
   ArrowRight: () => stepDetection(1), ArrowLeft: () => stepDetection(-1), " ": toggle,
-  Enter: () => { if (state.detection >= 0) choose(state.detection, true); },
-  "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), 0: () => show(videos[state.video].range),
+  Enter: () => { if (state.detection >= 0) selectDetection(state.detection, true); },
+  "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), 0: () => showSeconds(videos[state.video].range),
   "/": () => {
     byId("chooser").open = true;
     byId("search").focus();
@@ -52,7 +52,7 @@ document.addEventListener("keydown", (event) => {
     }
     if (key !== "ArrowDown" && key !== "ArrowUp") return;
   } else if (target.matches("input, video") && (key === " " || key.startsWith("Arrow"))) {
-    return; // the slider, a box or the player has a use of its own for it
+    return; // the slider, a box or the player uses the key itself
   } else if (target.matches("button, a, summary") && (key === " " || key === "Enter")) {
     return;
   }
@@ -75,7 +75,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   if (state.video >= 0 && !byId("page-videos").hidden) drawTimeline();
   if (charts.length) drawCharts();
 });
-drawShown();
+applyFilters();
 openPage();
 
 let lastWidth = plot.clientWidth;

@@ -1,9 +1,9 @@
-// The video beside the timeline. Where it cannot be played, everything else goes on with the cursor alone.
+// The video beside the timeline. If it cannot be played, everything else works with the cursor alone.
 
 const player = byId("player");
 let playable = false;
-let stopAt = null; // where a detection that is being played ends
-let requested = null; // the last seek of ours: another one is the viewer's
+let stopAt = null; // end of the detection that is being played
+let requested = null; // the last seek by a script: any other seek is the viewer's
 let following = false;
 let sheet = null; // address of the picture of this video's frames
 
@@ -74,7 +74,7 @@ function follow() {
   if (following) requestAnimationFrame(follow);
 }
 
-// Frames: the one nearest to a time, drawn at a scale as the background of a node.
+// Draws the frame nearest to a time, at a scale, as the background of a node.
 function showFrame(node, film, seconds, scale) {
   let best = 0;
   film.times.forEach((time, index) => {

@@ -1,4 +1,4 @@
-// The summary page: scores, errors by kind, confusion, histograms. Built when it is first looked at.
+// The summary page: scores, errors by kind, confusion, histograms. Built when it is first opened.
 
 const { evaluation, diagnosis, histograms } = data.summary;
 let charts = []; // functions that draw, called again when the colors or the width change
@@ -36,7 +36,7 @@ function table(head, rows) {
       ...cells.map((content) => cell("td", content)))))));
 }
 
-const named = (index) => [swatch(index), classes[index].label];
+const classCell = (index) => [swatch(index), classes[index].label];
 
 function buildSummary() {
   const page = byId("page-summary");
@@ -64,22 +64,23 @@ function buildSummary() {
 
 const drawCharts = () => charts.forEach((draw) => draw());
 
-const nearest = (wanted) => evaluation.tiou.reduce((best, tiou, index) =>
-  (Math.abs(tiou - wanted) < Math.abs(evaluation.tiou[best] - wanted) ? index : best), 0);
+// Index of the evaluated threshold nearest to a tIoU.
+const nearestThreshold = (target) => evaluation.tiou.reduce((best, tiou, index) =>
+  (Math.abs(tiou - target) < Math.abs(evaluation.tiou[best] - target) ? index : best), 0);
 
 function tiles() {
   const tile = (value, name) => make("div", { className: "tile" }, make("b", {}, value), name);
   const means = Object.entries(evaluation.averages);
   const [range, mean] = means[means.length - 1];
-  const at = nearest(0.5);
-  const shown = [tile(percent(mean), range === "all" ? "mean mAP" : `mean mAP ${range}`),
+  const at = nearestThreshold(0.5);
+  const row = [tile(percent(mean), range === "all" ? "mean mAP" : `mean mAP ${range}`),
     tile(percent(evaluation.map[at]), `mAP@${evaluation.tiou[at]}`)];
   if (diagnosis) {
     const segments = diagnosis.classes.reduce((sum, item) => sum + item.segments, 0);
     const missed = diagnosis.classes.reduce((sum, item) => sum + item.missed, 0);
-    shown.push(tile(`${segments - missed} of ${segments}`, `segments found at tIoU ${diagnosis.tiou}`));
+    row.push(tile(`${segments - missed} of ${segments}`, `segments found at tIoU ${diagnosis.tiou}`));
   }
-  return make("div", { className: "tiles" }, ...shown);
+  return make("div", { className: "tiles" }, ...row);
 }
 
 function mapCard() {
@@ -109,14 +110,14 @@ function curvesCard() {
 }
 
 function classCard() {
-  const at = nearest(0.5);
-  const known = new Map(diagnosis?.classes.map((item) => [item.class, item]));
+  const at = nearestThreshold(0.5);
+  const byClass = new Map(diagnosis?.classes.map((item) => [item.class, item]));
   const order = [...evaluation.classes].sort((one, other) => other.ap[at] - one.ap[at] || one.class - other.class);
   const rows = order.map(({ class: index, ap }) => {
     const meter = make("span", { className: "meter", "--class": classes[index].color });
     meter.style.width = `${percent(ap[at])}%`;
-    const { segments = "", missed = "" } = known.get(index) ?? {};
-    return [named(index), String(segments), String(missed), ...ap.map(percent), meter];
+    const { segments = "", missed = "" } = byClass.get(index) ?? {};
+    return [classCell(index), String(segments), String(missed), ...ap.map(percent), meter];
   });
   const node = table(["class", "segments", "missed", ...evaluation.tiou.map((tiou) => `AP@${tiou}`), ""], rows);
   for (const row of node.querySelectorAll("tbody tr")) row.lastChild.className = "fill";
@@ -176,7 +177,7 @@ function confusionCard() {
 
   const pairs = confusion.flatMap((row, at) => row.map((value, to) => [at, to, value]))
     .filter(([at, to, value]) => at !== to && value).sort((one, other) => other[2] - one[2]);
-  const side = (index, background) => (index === last ? background : named(diagnosis.classes[index].class));
+  const side = (index, background) => (index === last ? background : classCell(diagnosis.classes[index].class));
   const rows = pairs.slice(0, 12)
     .map(([at, to, value]) => [side(at, "background"), side(to, "not found"), String(value)]);
   return card("Confusion",
@@ -187,10 +188,10 @@ function confusionCard() {
     "wide");
 }
 
-const ROUND = [0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600];
+const AXIS_MARKS = [0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600];
 
 function lengthsCard({ edges, counts }) {
-  const marks = ROUND.filter((value) => value >= edges[0] && value <= edges.at(-1));
+  const marks = AXIS_MARKS.filter((value) => value >= edges[0] && value <= edges.at(-1));
   return histogramCard("Lengths", edges, counts, ["#8A929B", "#4477AA"], {
     xaxis: { title: { text: "seconds" }, type: "log", ...(marks.length > 2 && { tickvals: marks }) },
     yaxis: { title: { text: "number" } },

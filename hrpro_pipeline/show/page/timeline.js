@@ -1,6 +1,6 @@
-// The timeline of the chosen video: one row a class, its curves beneath, and what lies over them in HTML (cursor,
-// chosen detection, frames), which moves without drawing anything again. Plotly draws; bars are numbers of seconds on a
-// linear axis, whose labels are ours.
+// The timeline of the open video: one row a class, its curves beneath, and over them HTML (cursor, selected detection,
+// frames), which moves without drawing anything again. Plotly draws; bars are numbers of seconds on a linear axis with
+// labels of our own.
 
 const ROW = 34, HIGH_ROW = 46, CURVES = 110, GAP = 18, TOP = 4, AXIS = 28, FILM = 54, RIGHT = 22;
 const MOST_LANES = 3;
@@ -9,8 +9,8 @@ const chart = byId("chart");
 const plot = byId("timeline");
 let geometry = null; // of `measure`
 
-// Detections of a class that overlap are drawn beside each other, the best in the first lane. Those that are shown come
-// before the others, so that the lanes stay the same when the slider moves.
+// Detections of a class that overlap are drawn beside each other, the best in the first lane. Lanes are those of all
+// detections, so that they stay the same when the slider moves.
 function lanesOf(video) {
   if (video.lanes) return video.lanes;
   const taken = classes.map(() => []);
@@ -32,22 +32,23 @@ function laneAt(row, lane) {
 
 function drawTimeline() {
   const video = videos[state.video];
-  const shown = shownOf(video);
-  measure(video, shown);
-  const traces = [truthBars(video), detectionBars(video, shown), pointMarks(video), ...curveLines(video)];
+  const indices = visibleDetections(video);
+  measure(video, indices);
+  const traces = [truthBars(video), detectionBars(video, indices), pointMarks(video), ...curveLines(video)];
   Plotly.react(plot, traces, axes(video), { displayModeBar: false, doubleClick: false, showTips: false });
   if (!isWatched) watchPlot();
   plot.setAttribute("aria-label",
-    `Timeline of ${video.id}: ${count(shown.length, "detection")}, listed in the table. Arrow keys step through them.`);
+    `Timeline of ${video.id}: ${count(indices.length, "detection")}, listed in the table. ` +
+    "Arrow keys step through them.");
   drawFilm(video.media?.film);
   placeOverlays();
 }
 
-// Where everything goes, in pixels of the chart.
-function measure(video, shown) {
+// Places and sizes of everything, in pixels of the chart.
+function measure(video, indices) {
   const rows = video.rows.filter((index) => !state.hidden.has(index));
   const lanes = rows.map(() => 1);
-  for (const index of shown) {
+  for (const index of indices) {
     const at = rows.indexOf(video.detections[index][0]);
     lanes[at] = Math.max(lanes[at], lanesOf(video)[index] + 1);
   }
@@ -75,10 +76,10 @@ function truthBars(video) {
   };
 }
 
-function detectionBars(video, shown) {
-  const best = shown.map((index) => video.detections[index]).reverse(); // the best comes last: on top
+function detectionBars(video, indices) {
+  const best = indices.map((index) => video.detections[index]).reverse(); // the best comes last: on top
   const allLanes = lanesOf(video);
-  const lanes = shown
+  const lanes = indices
     .map((index) => laneAt(geometry.rows.indexOf(video.detections[index][0]), allLanes[index])).reverse();
   const card = cssColor("--card");
   const shade = (score) => 0.2 + 0.8 * Math.min(Math.max(score / data.scores.best, 0), 1);
@@ -160,9 +161,9 @@ let isWatched = false;
 function watchPlot() {
   isWatched = true;
   plot.on("plotly_relayout", (change) => { // a drag has zoomed
-    if ("xaxis.range[0]" in change) show([change["xaxis.range[0]"], change["xaxis.range[1]"]]);
+    if ("xaxis.range[0]" in change) showSeconds([change["xaxis.range[0]"], change["xaxis.range[1]"]]);
   });
-  plot.on("plotly_doubleclick", () => show(videos[state.video].range));
+  plot.on("plotly_doubleclick", () => showSeconds(videos[state.video].range));
 }
 
 function drawFilm(film) {
@@ -198,11 +199,11 @@ function placeOverlays() {
 
   const selection = byId("selection");
   const video = videos[state.video];
-  const chosen = video.detections[state.detection];
-  const row = chosen ? geometry.rows.indexOf(chosen[0]) : -1;
-  const left = chosen && Math.max(xOf(chosen[1]), geometry.left);
-  const right = chosen && Math.min(xOf(chosen[2]), geometry.left + geometry.width);
-  selection.hidden = row < 0 || right < left || chosen[3] < state.lowest;
+  const selected = video.detections[state.detection];
+  const row = selected ? geometry.rows.indexOf(selected[0]) : -1;
+  const left = selected && Math.max(xOf(selected[1]), geometry.left);
+  const right = selected && Math.min(xOf(selected[2]), geometry.left + geometry.width);
+  selection.hidden = row < 0 || right < left || selected[3] < state.lowest;
   if (selection.hidden) return;
   const [middle, height] = laneAt(row, lanesOf(video)[state.detection]);
   Object.assign(selection.style, {
@@ -211,14 +212,14 @@ function placeOverlays() {
   });
 }
 
-// Moves the cursor, and the view with it where it runs out of it.
+// Moves the cursor, and the view along with a cursor that leaves it.
 function setTime(seconds) {
   state.time = seconds;
   const video = videos[state.video];
   const [low, high] = video.range;
   if (!inView(seconds) && seconds >= low && seconds <= high) {
     const width = state.view[1] - state.view[0];
-    show([seconds - 0.1 * width, seconds + 0.9 * width]);
+    showSeconds([seconds - 0.1 * width, seconds + 0.9 * width]);
   } else {
     placeOverlays();
   }
@@ -230,7 +231,7 @@ function setTime(seconds) {
 }
 
 // Shows these seconds, moved into the video.
-function show([low, high]) {
+function showSeconds([low, high]) {
   const [first, last] = videos[state.video].range;
   const width = Math.min(Math.max(high - low, 0.5), last - first);
   const start = Math.min(Math.max(low, first), last - width);
@@ -242,16 +243,16 @@ function zoom(factor) {
   const width = (state.view[1] - state.view[0]) * factor;
   const middle = inView(state.time) ? state.time : (state.view[0] + state.view[1]) / 2;
   const share = (middle - state.view[0]) / (state.view[1] - state.view[0]);
-  show([middle - share * width, middle + (1 - share) * width]);
+  showSeconds([middle - share * width, middle + (1 - share) * width]);
 }
 
-// The best shown detection at a place of the chart, or -1. Very short ones can be hit a little beside.
+// The best visible detection at a point of the chart, or -1. Very short ones can be hit a little beside.
 function detectionAt(x, y) {
   const video = videos[state.video];
   const at = (y - geometry.top) / geometry.row - 0.5;
   const slack = (4 / geometry.width) * (state.view[1] - state.view[0]);
   const seconds = secondsAt(x);
-  const hit = shownOf(video).find((index) => {
+  const hit = visibleDetections(video).find((index) => {
     const [label, start, end] = video.detections[index];
     const row = geometry.rows.indexOf(label);
     if (row < 0 || seconds < start - slack || seconds > end + slack) return false;
@@ -261,7 +262,7 @@ function detectionAt(x, y) {
   return hit ?? -1;
 }
 
-function place(event) {
+function chartPoint(event) {
   const box = chart.getBoundingClientRect();
   const [x, y] = [event.clientX - box.left, event.clientY - box.top];
   const inside = x >= geometry.left && x <= geometry.left + geometry.width && y >= 0 &&
@@ -278,11 +279,11 @@ document.addEventListener("pointerup", (event) => {
   const start = pressed;
   pressed = null;
   if (!start || Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > 4) return;
-  const { x, y, inside } = place(event);
+  const { x, y, inside } = chartPoint(event);
   if (!inside) return;
   const hit = detectionAt(x, y);
   if (hit >= 0) {
-    choose(hit, true);
+    selectDetection(hit, true);
   } else {
     stopAt = null;
     seek(secondsAt(x));
@@ -291,7 +292,7 @@ document.addEventListener("pointerup", (event) => {
 document.addEventListener("pointercancel", () => { pressed = null; }, true);
 
 chart.addEventListener("pointermove", (event) => {
-  const { x, inside } = place(event);
+  const { x, inside } = chartPoint(event);
   const hover = byId("hover");
   hover.hidden = !inside || event.pointerType === "touch";
   if (hover.hidden) return;

@@ -1,4 +1,4 @@
-// The list of videos, slider and filter, and the table of the chosen video's detections.
+// The list of videos, slider and filter, and the table of the open video's detections.
 
 const list = byId("list");
 const boxes = [];
@@ -19,19 +19,19 @@ function buildList() {
 function countList() {
   videos.forEach((video, index) => {
     const truth = video.truth.length ? ` · ${video.truth.length} true` : "";
-    list.children[index].lastChild.textContent = `${shownOf(video).length} shown${truth}`;
+    list.children[index].lastChild.textContent = `${visibleDetections(video).length} shown${truth}`;
   });
 }
 
 function findVideos() {
-  const wanted = byId("search").value.trim().toLowerCase();
-  let found = 0;
+  const query = byId("search").value.trim().toLowerCase();
+  let numMatches = 0;
   videos.forEach((video, index) => {
-    const fits = video.id.toLowerCase().includes(wanted);
-    list.children[index].hidden = !fits;
-    found += fits;
+    const isMatch = video.id.toLowerCase().includes(query);
+    list.children[index].hidden = !isMatch;
+    numMatches += isMatch;
   });
-  byId("none-found").hidden = found > 0;
+  byId("none-found").hidden = numMatches > 0;
 }
 
 // The next video of the list in a direction, of those that the search lets through.
@@ -68,21 +68,21 @@ function openVideo(index) {
 function drawVideo() {
   drawTimeline();
   const video = videos[state.video];
-  const shown = shownOf(video);
+  const indices = visibleDetections(video);
   clearTimeout(tableLater); // hundreds of rows take longer than the timeline: they wait until the slider rests
-  if (shown.length <= 100) drawTable();
+  if (indices.length <= 100) drawTable();
   else tableLater = setTimeout(drawTable, 60);
-  const found = video.truth.filter((item) =>
-    shown.some((index) => video.detections[index][0] === item[0] && overlap(video.detections[index], item) >= 0.5));
+  const detected = video.truth.filter((item) =>
+    indices.some((index) => video.detections[index][0] === item[0] && overlap(video.detections[index], item) >= 0.5));
   byId("facts").textContent = [
-    `${shown.length} of ${count(video.detections.length, "detection")}`,
-    video.truth.length && `${found.length} of ${count(video.truth.length, "true segment")} found at tIoU 0.5`,
+    `${indices.length} of ${count(video.detections.length, "detection")}`,
+    video.truth.length && `${detected.length} of ${count(video.truth.length, "true segment")} found at tIoU 0.5`,
     `${video.range[1].toFixed(1)} s`, video.about, video.partial && `in part: ${video.partial}`,
   ].filter(Boolean).join(" · ");
 }
 
-// What the slider and the filter change.
-function drawShown() {
+// Draws what depends on the slider and the filter.
+function applyFilters() {
   byId("lowest").value = state.lowest.toFixed(2);
   byId("num-classes").textContent = state.hidden.size
     ? `${classes.length - state.hidden.size} of ${classes.length}` : `${classes.length}`;
@@ -99,25 +99,25 @@ function drawTable() {
     const [label, start, end, score, kind] = video.detections[index];
     const name = classes[label].label;
     const button = make("button", { type: "button", "aria-label": `Play ${name} at ${clock(start, 1)}` }, "▶");
-    const known = kind !== null && kind >= 0 ? kinds[kind] : "";
+    const kindName = kind !== null && kind >= 0 ? kinds[kind] : "";
     return make("tr", { "data-index": index, "aria-selected": String(index === state.detection) },
       make("td", {}, button), make("td", { title: name }, swatch(label), name,
-      make("span", { className: "kind dim" }, known)), make("td", {}, clock(start)),
-      make("td", {}, clock(end)), make("td", {}, score.toFixed(3)), make("td", { className: "kind" }, known));
+      make("span", { className: "kind dim" }, kindName)), make("td", {}, clock(start)),
+      make("td", {}, clock(end)), make("td", {}, score.toFixed(3)), make("td", { className: "kind" }, kindName));
   }));
 }
 
 const byTime = (video) =>
-  shownOf(video).sort((one, other) => video.detections[one][1] - video.detections[other][1] || one - other);
+  visibleDetections(video).sort((one, other) => video.detections[one][1] - video.detections[other][1] || one - other);
 
-// Makes a detection the chosen one: its video is sought to it, and played to its end if asked.
-function choose(index, isPlayed) {
+// Selects a detection: the video is sought to its start, and played to its end if asked.
+function selectDetection(index, isPlayed) {
   const [, start, end] = videos[state.video].detections[index];
   state.detection = index;
   for (const row of byId("detections").tBodies[0].rows) {
-    const isChosen = Number(row.dataset.index) === index;
-    row.setAttribute("aria-selected", String(isChosen));
-    if (isChosen) scrollWithin(byId("listing"), row);
+    const isSelected = Number(row.dataset.index) === index;
+    row.setAttribute("aria-selected", String(isSelected));
+    if (isSelected) scrollWithin(byId("listing"), row);
   }
   if (isPlayed) play(start, end);
   else seek(start);
@@ -137,11 +137,11 @@ function stepDetection(direction) {
   const order = byTime(video);
   if (!order.length) return;
   let at = order.indexOf(state.detection);
-  if (at < 0) { // none is chosen: from the cursor
+  if (at < 0) { // none is selected: from the cursor
     const after = order.findIndex((index) => video.detections[index][1] >= state.time);
     at = direction > 0 ? (after < 0 ? order.length : after) - 1 : after < 0 ? order.length : after;
   }
-  choose(order[Math.min(Math.max(at + direction, 0), order.length - 1)], false);
+  selectDetection(order[Math.min(Math.max(at + direction, 0), order.length - 1)], false);
 }
 
 function buildControls() {
@@ -152,7 +152,7 @@ function buildControls() {
   let waiting = 0; // a dragged slider reports more often than the screen is drawn
   const later = () => {
     cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(drawShown);
+    waiting = requestAnimationFrame(applyFilters);
   };
   slider.addEventListener("input", () => {
     state.lowest = Number(slider.value);
@@ -175,7 +175,7 @@ function buildControls() {
         if (box.checked) state.hidden.delete(index);
         else state.hidden.add(index);
       });
-      drawShown();
+      applyFilters();
     });
   }
   byId("controls").addEventListener("submit", (event) => event.preventDefault());
@@ -187,9 +187,9 @@ function buildControls() {
   byId("next").addEventListener("click", () => stepVideo(1));
   byId("zoom-in").addEventListener("click", () => zoom(0.5));
   byId("zoom-out").addEventListener("click", () => zoom(2));
-  byId("zoom-all").addEventListener("click", () => show(videos[state.video].range));
+  byId("zoom-all").addEventListener("click", () => showSeconds(videos[state.video].range));
   byId("detections").tBodies[0].addEventListener("click", (event) => {
     const row = event.target.closest("tr");
-    if (row) choose(Number(row.dataset.index), true);
+    if (row) selectDetection(Number(row.dataset.index), true);
   });
 }
