@@ -13,6 +13,7 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import diagnose
 from hrpro_pipeline.infer.evaluation import evaluate
 from hrpro_pipeline.show.report import write_report
+from hrpro_pipeline.show.report_data import ReportContent
 
 
 def report_detections(
