@@ -116,7 +116,7 @@ def detect_folder(
                     name,
                     curves,
                     detector.model.classes,
-                    header.record.get("partial_reason"),
+                    header.partial_reason,
                 )
             )
             if overlay or clips:
