@@ -18,14 +18,13 @@ from hrpro_pipeline.data.annotations import (
     read_ambiguous,
     read_annotations,
     read_ids,
-    read_points,
 )
 from hrpro_pipeline.data.dataset import TrainingSet, draw_validation, hold_out, load_training_set
 from hrpro_pipeline.data.detections import Detection, read_detections
 from hrpro_pipeline.data.failures import read_failures
 from hrpro_pipeline.data.features import StoredFeatures, check_uniform, list_features, read_header
 from hrpro_pipeline.data.files import write_text
-from hrpro_pipeline.data.point_labels import Distribution, draw_points, points_csv
+from hrpro_pipeline.data.points import Distribution, draw_points, points_csv, read_points
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.folder import ExtractionSummary, extract_folder

@@ -21,9 +21,10 @@ from make_videos import moving_square, write_video
 from plotly.offline import get_plotlyjs
 
 from hrpro_pipeline.api import report_detections
-from hrpro_pipeline.data.annotations import Point, Segment, VideoAnnotation
+from hrpro_pipeline.data.annotations import Segment, VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, Detection, VideoDetections, write_detections
 from hrpro_pipeline.data.failures import Failure, update_failures
+from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import BACKGROUND, DOUBLE, LEFT_OUT, RIGHT, diagnose
 from hrpro_pipeline.infer.evaluation import evaluate

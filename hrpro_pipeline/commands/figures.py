@@ -13,15 +13,14 @@ import torch
 from hrpro_pipeline.api import INPUTS
 from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.annotations import (
-    Point,
     VideoAnnotation,
     in_subset,
     read_annotations,
     read_ids,
-    read_points,
 )
 from hrpro_pipeline.data.dataset import TrainingVideo, load_training_set
 from hrpro_pipeline.data.features import list_features, read_features, read_header
+from hrpro_pipeline.data.points import Point, read_points
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.detector import check_features
 from hrpro_pipeline.models.candidates import find_candidates

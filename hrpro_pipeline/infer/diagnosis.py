@@ -160,7 +160,7 @@ def _compare(
     )
     for video_id, listed in detections.items():
         segments = [(item.start_seconds, item.end_seconds) for item in truth[video_id].segments]
-        bounds = np.array([(item.start, item.end) for item in listed], np.float64).reshape(-1, 2)
+        bounds = np.array([(item.start_seconds, item.end_seconds) for item in listed], np.float64).reshape(-1, 2)
         own = np.arange(len(segments)) + first[video_id]
         found.overlaps.extend(overlaps(bounds, np.array(segments, np.float64).reshape(-1, 2)))
         found.candidates.extend([own] * len(listed))

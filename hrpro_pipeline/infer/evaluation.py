@@ -113,7 +113,7 @@ def evaluate(
     for video_id, listed in detections.items():
         for item in listed:
             if video_id in number and item.label in found:
-                found[item.label].append((number[video_id], item.start, item.end, item.score))
+                found[item.label].append((number[video_id], item.start_seconds, item.end_seconds, item.score))
             elif video_id not in exclude:
                 left_out += 1
     classes = {
@@ -138,7 +138,9 @@ def drop_ambiguous(
     kept: dict[str, Sequence[Detection]] = dict(detections)
     for video_id in detections.keys() & ambiguous.keys():
         listed = detections[video_id]
-        bounds = np.array([(item.start, item.end, row, 0) for row, item in enumerate(listed)]).reshape(-1, 4)
+        bounds = np.array([(item.start_seconds, item.end_seconds, row, 0) for row, item in enumerate(listed)]).reshape(
+            -1, 4
+        )
         rows = outside_ambiguous(bounds, ambiguous[video_id])[:, 2]
         kept[video_id] = [listed[int(row)] for row in rows]
     return kept

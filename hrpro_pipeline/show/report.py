@@ -13,10 +13,11 @@ from urllib.parse import quote
 from plotly.offline import get_plotlyjs
 
 from hrpro_pipeline.base.progress import progress
-from hrpro_pipeline.data.annotations import Point, VideoAnnotation
+from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.detections import VideoDetections
 from hrpro_pipeline.data.failures import Failure
 from hrpro_pipeline.data.files import write_text
+from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import Diagnosis
 from hrpro_pipeline.infer.evaluation import Evaluation

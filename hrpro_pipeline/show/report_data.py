@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hrpro_pipeline.data.annotations import Point, VideoAnnotation
+from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, VideoDetections
+from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import KINDS, RIGHT, Diagnosis
 from hrpro_pipeline.infer.evaluation import Evaluation
@@ -96,7 +97,7 @@ def _best(
 ) -> tuple[VideoDetections, list[int | None]]:
     """The `top` best detections of a video that reach `min_score`, best first, and their kinds."""
     for item in video.detections:
-        if not all(map(math.isfinite, (item.score, item.start, item.end))):
+        if not all(map(math.isfinite, (item.score, item.start_seconds, item.end_seconds))):
             raise HrproError(f"{video.video_id}: {item} is not finite; expected numbers for score, start and end")
     known = diagnosis.kinds.get(video.video_id) if diagnosis else None
     kinds: Sequence[int | None] = known or [None] * len(video.detections)
@@ -143,7 +144,7 @@ def _video(
     marks: list[list[Any]] = [[index, _ms(seconds)] for index, seconds in timed if seconds is not None]
     duration = video.duration_seconds or (truth and truth.duration_seconds) or 0.0
     found: list[list[Any]] = [
-        [number[item.label], *_inside(item.start, item.end, duration), round(item.score, 4), kind]
+        [number[item.label], *_inside(item.start_seconds, item.end_seconds, duration), round(item.score, 4), kind]
         for item, kind in zip(video.detections, kinds, strict=True)
     ]
     rows = [row[0] for row in (*sorted(segments), *sorted(marks), *found)]
@@ -268,14 +269,14 @@ def _histograms(detections: Mapping[str, VideoDetections], diagnosis: Diagnosis 
     ]
     if diagnosis is None:
         every = [item for item, _ in found]
-        lengths: dict[str, Sequence[float]] = {"detections": [item.end - item.start for item in every]}
+        lengths: dict[str, Sequence[float]] = {"detections": [item.end_seconds - item.start_seconds for item in every]}
         scores = {"detections": [item.score for item in every]}
     else:
         right = [item for item, kind in found if kind == RIGHT]
         wrong = [item for item, kind in found if kind is not None and kind > RIGHT]
         lengths = {
             "true segments": diagnosis.segment_seconds,
-            "right detections": [item.end - item.start for item in right],
+            "right detections": [item.end_seconds - item.start_seconds for item in right],
         }
         scores = {
             "right": [item.score for item in right],
