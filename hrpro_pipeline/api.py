@@ -11,6 +11,7 @@ import numpy as np
 from hrpro_pipeline.base import launch
 from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.configs.load import load_settings
+from hrpro_pipeline.configs.presets import DEFAULT_PRESET
 from hrpro_pipeline.configs.schema import EvaluateSettings, ExtractSettings, Settings
 from hrpro_pipeline.data.annotations import (
     VideoAnnotation,
@@ -77,7 +78,7 @@ def extract_features(
     paths: Iterable[PathLike],
     out: PathLike,
     *,
-    preset: str = "thumos14",
+    preset: str = DEFAULT_PRESET,
     overrides: Sequence[str] = (),
     weights: str = "kinetics",
     flow: str = "auto",
@@ -151,7 +152,7 @@ def train_detector(
     ambiguous: PathLike | None = None,
     validate_on: PathLike | float | None = None,
     best_on_test: bool = False,
-    preset: str = "thumos14",
+    preset: str = DEFAULT_PRESET,
     overrides: Sequence[str] = (),
     seed: int = 0,
     resume: bool = False,
@@ -344,7 +345,7 @@ def report_detections(
     points: PathLike | None = None,
     videos: PathLike | None = None,
     subset: str | None = None,
-    preset: str = "thumos14",
+    preset: str = DEFAULT_PRESET,
     min_score: float = 0.0,
 ) -> None:
     """Show detections on one self-contained HTML page, beside ground truth and points where given.

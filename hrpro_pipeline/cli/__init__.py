@@ -11,6 +11,7 @@ import click
 
 from hrpro_pipeline._version import __version__
 from hrpro_pipeline.base import launch, progress
+from hrpro_pipeline.configs.presets import DEFAULT_PRESET
 from hrpro_pipeline.errors import HrproError, UsageError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _preset(command: Callable[..., None]) -> Callable[..., None]:
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting over the preset's (repeatable)."
     )(command)
     return click.option(
-        "--preset", default="thumos14", show_default=True, help="thumos14, gtea, beoid, activitynet13 or demo."
+        "--preset", default=DEFAULT_PRESET, show_default=True, help="thumos14, gtea, beoid, activitynet13 or demo."
     )(command)
 
 
@@ -382,7 +383,7 @@ def evaluate(
     from hrpro_pipeline.api import evaluate_detections
     from hrpro_pipeline.configs.load import load_settings
 
-    chosen = load_settings(preset or "thumos14").evaluate
+    chosen = load_settings(preset or DEFAULT_PRESET).evaluate
     result = evaluate_detections(
         detections,
         annotations,
@@ -404,7 +405,7 @@ def evaluate(
 @click.option("--points", type=ExistingFile, help="Labeled points to show.")
 @click.option("--videos", type=ExistingFolder, help="Folder of the videos: the page shows frames and plays them there.")
 @click.option("--subset", help="Evaluate on this subset.  [default: the annotated videos that have detections]")
-@click.option("--preset", default="thumos14", show_default=True, help="Gives tIoU thresholds and excluded videos.")
+@click.option("--preset", default=DEFAULT_PRESET, show_default=True, help="Gives tIoU thresholds and excluded videos.")
 @click.option("--min-score", type=float, default=0.0, show_default=True, help="Show detections from this score on.")
 def report(detections: Path, out: Path, **options: Any) -> None:
     """Show detections on one self-contained HTML page: timelines, videos, scores and kinds of errors.
