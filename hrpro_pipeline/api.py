@@ -55,10 +55,10 @@ class SeedScores:
     @classmethod
     def of(cls, seeds: Sequence[int], models: Sequence[TrainedModel]) -> "SeedScores":
         """From the evaluations of the checkpoints that became the models."""
-        evaluations = [model.notes["evaluation"] for model in models]
+        evaluations = [model.notes.evaluation for model in models]
         names = [name for name in evaluations[0] if name in ("average", "point_mAP") or name.startswith("mAP@")]
         scores = {name: [float(values[name]) for values in evaluations] for name in names}
-        return cls(tuple(seeds), scores, models[0].notes["checkpoint"])
+        return cls(tuple(seeds), scores, models[0].notes.checkpoint)
 
     def mean(self, name: str) -> float:
         """Mean over the seeds."""
@@ -198,7 +198,7 @@ def train_detector(
         >>> model = train_detector("features/", "points.csv", "runs/first", overrides=few)
         >>> model.classes
         ('pour', 'stir')
-        >>> model.notes["videos"], model.notes["checkpoint"]
+        >>> model.notes.videos, model.notes.checkpoint
         (2, 'last')
     """
     if best_on_test and (evaluate_on is None or validate_on is not None):

@@ -254,7 +254,7 @@ def train(
     if launch.rank() > 0:  # of the processes that torchrun started, the first one speaks
         return
     stages = "both stages" if model.instance is not None else "stage 1 alone"
-    chosen = _checkpoint(model.notes["checkpoint"])
+    chosen = _checkpoint(model.notes.checkpoint)
     click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, {chosen}")
 
 
@@ -491,10 +491,10 @@ def import_checkpoint(
     """
     from hrpro_pipeline.configs.load import load_settings
     from hrpro_pipeline.data.files import read_text
-    from hrpro_pipeline.models import checkpoint
+    from hrpro_pipeline.models import checkpoint, published
 
     names = [line.strip() for line in read_text(classes, "class names, one a line").splitlines() if line.strip()]
-    model = checkpoint.import_checkpoint(stage1, stage2, names, load_settings(preset, overrides))
+    model = published.import_checkpoint(stage1, stage2, names, load_settings(preset, overrides))
     path = out if out.suffix == ".pt" else out / checkpoint.FILE_NAME
     checkpoint.save_model(path, model)
     stages = "both stages" if stage2 else "stage 1"

@@ -305,7 +305,7 @@ def _reliability_of(
     features = material.features(video.video_id, model)
     # The last row is the model itself, which runs without any record have, too.
     found = {f"step {step}": videos[video.video_id] for step, videos in moments.items() if video.video_id in videos}
-    is_last = model.notes.get("checkpoint") == "last"
+    is_last = model.notes.checkpoint == "last"
     last = f"step {model.settings.snippet.steps}" if is_last else "the model"
     found.pop(last, None)
     found[last] = find_reliable(model.snippet, video, features, model.settings)

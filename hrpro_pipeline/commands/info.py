@@ -89,5 +89,5 @@ def _model(path: Path) -> Iterator[str]:
     yield "streams: " + ", ".join(f"{name} {width}" for name, width in model.widths.items())
     for name, digest in model.weights.items():
         yield f"weights of {name}: {digest}"
-    yield f"notes: {json.dumps(model.notes, sort_keys=True)}"
+    yield f"notes: {json.dumps(model.notes.as_json(), sort_keys=True)}"
     yield f"settings: {json.dumps(model.settings.model_dump(mode='json'), sort_keys=True)}"

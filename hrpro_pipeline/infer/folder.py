@@ -182,8 +182,8 @@ def _cut(detections: list[Detection], min_score: float | None, top: int | None) 
 def _model_name(path: Path, model: TrainedModel) -> str:
     """The run's name, a digest, and what to know of it: what a result says of its model, without a path."""
     file = path / FILE_NAME if path.is_dir() else path
-    chosen = model.notes.get("checkpoint", "last")
-    labels = [] if chosen == "last" else [f"checkpoint: {chosen}"]
+    checkpoint = model.notes.checkpoint
+    labels = [] if checkpoint in ("", "last") else [f"checkpoint: {checkpoint}"]
     labels += ["random feature weights, NOT Kinetics"] if has_random_weights(model) else []
     name = f"{file.resolve().parent.name}/{file.name} sha256:{sha256(file)[:12]}"
     return name + "".join(f" ({each})" for each in labels)

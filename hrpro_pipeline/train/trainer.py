@@ -4,7 +4,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.checkpoint import (
     FILE_NAME,
+    Notes,
     TrainedModel,
     build_instance,
     build_snippet,
@@ -150,7 +151,7 @@ class _Run:
             widths=data.widths,
             extraction=data.extraction,
             weights=data.weights,
-            notes={"seed": seed, "videos": len(data.videos), "precision": self.precision, "checkpoint": "last"},
+            notes=Notes(seed, len(data.videos), self.precision, checkpoint="last"),
         )
         self.best: dict[str, Any] | None = None
         self.saved_at = self.saving_took = 0.0
@@ -167,7 +168,7 @@ class _Run:
         steps = self.settings.snippet.steps
         with Journal(self.folder, steps, resumed, writes=parallel.rank() == 0) as self.journal:
             if state is not None:
-                self.model.notes |= state["notes"]
+                self.model.notes = Notes.from_json(state["notes"])
                 self.parts |= state.get("parts", {})
             in_stage_2 = state is not None and state["stage"] == "instance"
             if in_stage_2:
@@ -180,7 +181,7 @@ class _Run:
                 self._save_model()
             if self.settings.instance.epochs:
                 self._instance_stage(state if in_stage_2 else None)
-            if self.evaluate is not None and "evaluation" not in self.model.notes:  # nothing was trained
+            if self.evaluate is not None and not self.model.notes.evaluation:  # nothing was trained
                 self._evaluate("snippet", self.settings.snippet.steps, self.model.snippet, 0.0)
                 self._take_best("snippet", self.model.snippet)
             end = ("snippet", steps) if self.model.instance is None else ("instance", self.settings.instance.epochs)
@@ -383,7 +384,8 @@ class _Run:
         """Say what to set, where steps had to be cut finer than set."""
         for stage, set_to in (("snippet", self.settings.snippet), ("instance", self.settings.instance)):
             if (parts := self.parts[stage]) > set_to.accumulate:
-                self.model.notes[f"{stage}.accumulate"] = parts
+                notes = self.model.notes
+                self.model.notes = replace(notes, accumulate=notes.accumulate | {stage: parts})
                 log.warning("the GPU has no memory for whole steps: set --set %s.accumulate=%d next time", stage, parts)
 
     def _record_reliable(self, step: int) -> None:
@@ -454,7 +456,8 @@ class _Run:
         times = {"seconds": round(seconds, 3), "evaluation_seconds": round(time.monotonic() - started, 3)}
         self.journal.write(stage, step, "evaluation", {**values, **times})
         if self.select is None:
-            self.model.notes["evaluation"] = {"stage": stage, "step": step, **values}
+            evaluation = {"stage": stage, "step": step, **values}
+            self.model.notes = replace(self.model.notes, evaluation=evaluation)
         numbers = ", ".join(f"{name} {100 * values[name]:.2f}" for name in ("average", "point_mAP") if name in values)
         log.info("%s, %s %d: %s", stage, UNITS[stage], step, numbers)
         if self.select is not None and (self.best is None or values[self.select.key] > self.best["score"]):
@@ -489,8 +492,8 @@ class _Run:
             return
         network.load_state_dict(self.best["network"])
         step = self.best["step"]
-        self.model.notes["checkpoint"] = f"best on {self.select.where}"
-        self.model.notes["evaluation"] = {"stage": stage, "step": step, **self.best["evaluation"]}
+        evaluation = {"stage": stage, "step": step, **self.best["evaluation"]}
+        self.model.notes = replace(self.model.notes, checkpoint=f"best on {self.select.where}", evaluation=evaluation)
         log.info("%s: took the checkpoint of %s %d, the best on %s", stage, UNITS[stage], step, self.select.where)
         self.best = None
 
@@ -509,7 +512,7 @@ class _Run:
             "step": step,
             "network": network.state_dict(),
             "snippet": self.model.snippet.state_dict() if stage == "instance" else None,
-            "notes": self.model.notes,
+            "notes": self.model.notes.as_json(),
             "optimizer": optimizer.state_dict(),
             "best": self.best,
             "parts": self.parts,
