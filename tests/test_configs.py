@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from hrpro_pipeline.configs.load import check_settings, dump_settings, load_settings, preset_names
+from hrpro_pipeline.configs.load import check_settings, dump_settings, load_settings
+from hrpro_pipeline.configs.presets import preset_names
 from hrpro_pipeline.configs.schema import Settings
-from hrpro_pipeline.data.annotations import class_names, in_subset, read_annotations, read_ids, read_points
+from hrpro_pipeline.data.annotations import class_names, in_subset, read_annotations, read_ids
+from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.errors import HrproError, UsageError
 
 # preset, folder of annotations, classes, training videos, test videos, points

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hrpro_pipeline.data.annotations import in_subset, read_ambiguous, read_annotations, read_ids, read_points
+from hrpro_pipeline.data.annotations import in_subset, read_ambiguous, read_annotations, read_ids
 from hrpro_pipeline.data.archive import import_archive
 from hrpro_pipeline.data.dataset import load_training_set
 from hrpro_pipeline.data.detections import (
@@ -20,6 +20,7 @@ from hrpro_pipeline.data.detections import (
 )
 from hrpro_pipeline.data.features import feature_path, list_features, read_features, read_header, write_features
 from hrpro_pipeline.data.files import git_blob_sha1, replacing, safe_id
+from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
 

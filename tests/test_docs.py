@@ -19,10 +19,11 @@ from conftest import skip_or_fail
 from shell_commands import assert_parses, commands
 
 import hrpro_pipeline
-from hrpro_pipeline.data.annotations import read_ambiguous, read_annotations, read_ids, read_points
+from hrpro_pipeline.data.annotations import read_ambiguous, read_annotations, read_ids
 from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.failures import read_failures
 from hrpro_pipeline.data.features import write_features
+from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.infer.evaluation import Evaluation
 from hrpro_pipeline.train.journal import STAGES

@@ -20,6 +20,7 @@ MODULES = [
     "data.annotations",
     "data.detections",
     "data.features",
+    "data.points",
     "data.snippets",
     "extract.flow",
     "extract.i3d",

@@ -419,7 +419,7 @@ def test_what_concerns_all_videos_is_an_error(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_square(2))
     with pytest.raises(HrproError, match="no such file"):
         extract_folder([tmp_path / "none.mp4"], tmp_path, RGB_ONLY, weights="random")
-    with pytest.raises(HrproError, match="CUDA GPUs; use --device cpu"):
+    with pytest.raises(HrproError, match="CUDA GPUs; use `device=cpu`"):
         extract_folder([path], tmp_path, RGB_ONLY, weights="random", device="cuda:99")
     with pytest.raises(HrproError, match="decoder 'vlc'"):
         extract_folder([path], tmp_path, RGB_ONLY, weights="random", decoder="vlc")

@@ -14,8 +14,8 @@ from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.infer.evaluation import evaluate
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous, soft_nms
 from hrpro_pipeline.models.candidates import cut_candidates
-from hrpro_pipeline.models.checkpoint import rename_instance, rename_snippet
 from hrpro_pipeline.models.instance import InstanceModel, pool_parts, roi_features
+from hrpro_pipeline.models.published import rename_instance, rename_snippet
 from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels

@@ -226,7 +226,10 @@ def test_detect_draws_and_cuts(tmp_path: Path) -> None:
     for video_id, video in read_detections(out).items():
         assert probe(out / "overlay" / f"{video_id}.mp4").num_packets == 100
         inside = [(rank, item) for rank, item in enumerate(video.detections, 1) if item.start < 4 and item.end > 0]
-        cut = [(rank, replace(item, start=max(0.0, item.start), end=min(4.0, item.end))) for rank, item in inside]
+        cut = [
+            (rank, replace(item, start_seconds=max(0.0, item.start), end_seconds=min(4.0, item.end)))
+            for rank, item in inside
+        ]
         assert {path.name for path in (out / "clips" / video_id).iterdir()} == {clip_name(*pair) for pair in cut}
     code, printed = hrpro("detect", run, features, "--out", tmp_path / "no", "--device", "cpu", "--overlay")
     assert code == 1

@@ -100,9 +100,10 @@ def as_record(record: Callable[..., Any], name: str, *options: Decorator) -> Dec
             fields = {field: values.pop(field) for field in names if field in values}
             command(**values, **{name: record(**fields)})
 
+        decorated: Command = with_record
         for option in reversed(options):
-            with_record = option(with_record)
-        return with_record
+            decorated = option(decorated)
+        return decorated
 
     return decorate
 

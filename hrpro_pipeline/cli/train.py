@@ -94,7 +94,7 @@ def train(
     if launch.rank() > 0:  # of the processes that torchrun started, the first one speaks
         return
     stages = "both stages" if model.instance is not None else "stage 1 alone"
-    checkpoint = _checkpoint_text(model.notes["checkpoint"])
+    checkpoint = _checkpoint_text(model.notes.checkpoint)
     click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, {checkpoint}")
 
 

@@ -12,16 +12,15 @@ import torch
 
 from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.annotations import (
-    Point,
     VideoAnnotation,
     in_subset,
     read_annotations,
     read_ids,
-    read_points,
 )
 from hrpro_pipeline.data.dataset import TrainingVideo, load_training_set
 from hrpro_pipeline.data.features import list_features, read_features, read_header
 from hrpro_pipeline.data.inputs import read_inputs
+from hrpro_pipeline.data.points import Point, read_points
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.detector import check_features
 from hrpro_pipeline.models.candidates import find_candidates
@@ -356,7 +355,7 @@ def _reliability_of(
     video_id = video.video_id
     reliable = {f"step {step}": videos[video_id] for step, videos in snapshots.items() if video_id in videos}
     # The last row is the model itself, which runs without snapshots have, too.
-    is_last = model.notes.get("checkpoint") == "last"
+    is_last = model.notes.checkpoint == "last"
     last = f"step {model.settings.snippet.steps}" if is_last else "the model"
     reliable.pop(last, None)
     reliable[last] = find_reliable(model.snippet, video, features, model.settings)

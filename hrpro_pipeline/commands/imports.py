@@ -8,8 +8,8 @@ from hrpro_pipeline.configs.presets import DEFAULT_PRESET
 from hrpro_pipeline.data.archive import import_archive
 from hrpro_pipeline.data.files import read_text
 from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.models import published
 from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, save_model
-from hrpro_pipeline.models.published import import_published
 
 
 def import_features(
@@ -52,7 +52,7 @@ def import_checkpoint(
     """
     names = [line.strip() for line in read_text(Path(classes), "class names, one a line").splitlines() if line.strip()]
     second = None if stage2 is None else Path(stage2)
-    model = import_published(Path(stage1), second, names, load_settings(preset, overrides))
+    model = published.import_checkpoint(Path(stage1), second, names, load_settings(preset, overrides))
     save_model(model_file(Path(out)), model)
     return model
 

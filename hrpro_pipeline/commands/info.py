@@ -42,7 +42,7 @@ def _feature_file(header: FeatureHeader) -> Iterator[str]:
         f"snippets: {header.num_snippets} of {clock.snippet_frames} frames every {clock.stride}; "
         f"the first covers {first[0]:.2f}-{first[1]:.2f} s, the last {last[0]:.2f}-{last[1]:.2f} s"
     )
-    if reason := header.record.get("partial_reason"):
+    if reason := header.partial_reason:
         yield f"in part: {reason}"
     yield from _extraction(header)
     for name in ("source", "record"):
@@ -65,7 +65,7 @@ def _feature_folder(path: Path) -> Iterator[str]:
     snippets = sum(header.num_snippets for header in headers)
     hours = sum(header.duration_seconds for header in headers) / 3600
     yield f"features of {len(headers)} videos: {hours:.2f} hours, {snippets} snippets"
-    if partial := [header.video_id for header in headers if header.record.get("partial_reason")]:
+    if partial := [header.video_id for header in headers if header.partial_reason]:
         yield f"in part: {', '.join(partial)}"
     kinds = {json.dumps([header.settings, header.weights], sort_keys=True): header for header in headers}
     if len(kinds) > 1:
@@ -91,7 +91,7 @@ def _model(path: Path) -> Iterator[str]:
     yield "streams: " + ", ".join(f"{name} {width}" for name, width in model.widths.items())
     for name, digest in model.weights.items():
         yield f"weights of {name}: {digest}"
-    yield f"notes: {json.dumps(model.notes, sort_keys=True)}"
+    yield f"notes: {json.dumps(model.notes.as_json(), sort_keys=True)}"
     yield f"settings: {json.dumps(model.settings.model_dump(mode='json'), sort_keys=True)}"
 
 

@@ -27,10 +27,10 @@ class SeedScores:
     @classmethod
     def of(cls, seeds: Sequence[int], models: Sequence[TrainedModel]) -> "SeedScores":
         """From the evaluations of the checkpoints that became the models."""
-        evaluations = [model.notes["evaluation"] for model in models]
+        evaluations = [model.notes.evaluation for model in models]
         names = [name for name in evaluations[0] if name in ("average", "point_mAP") or name.startswith("mAP@")]
         scores = {name: [float(values[name]) for values in evaluations] for name in names}
-        return cls(tuple(seeds), scores, models[0].notes["checkpoint"])
+        return cls(tuple(seeds), scores, models[0].notes.checkpoint)
 
     def mean(self, name: str) -> float:
         """Mean over the seeds."""

@@ -75,7 +75,7 @@ class Training:
         >>> model = train_detector("features/", "points.csv", "runs/first", overrides=few)
         >>> model.classes
         ('pour', 'stir')
-        >>> model.notes["videos"], model.notes["checkpoint"]
+        >>> model.notes.videos, model.notes.checkpoint
         (2, 'last')
     """
 

@@ -1,11 +1,13 @@
-"""Every setting, with its published default (preset `thumos14`).
+"""Every setting, with its published default.
 
-A preset or `--set section.key=value` states only what differs. Unknown keys and wrong values are errors.
+A preset or an override `section.key=value` states only what differs. Unknown keys and wrong values are errors.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from hrpro_pipeline.configs.presets import DEFAULT_PRESET
 
 
 def _rising(grid: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -141,7 +143,7 @@ class DetectSettings(Section):
 
 
 class EvaluateSettings(Section):
-    """What the numbers are computed over."""
+    """Thresholds and videos of an evaluation."""
 
     tiou: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), min_length=1, description="tIoU thresholds"
@@ -163,7 +165,7 @@ class ComputeSettings(Section):
 class Settings(Section):
     """All settings of a run."""
 
-    preset: str = Field("thumos14", description="the preset these settings started from")
+    preset: str = Field(DEFAULT_PRESET, description="the preset these settings started from")
     extract: ExtractSettings = ExtractSettings()
     snippet: SnippetSettings = SnippetSettings()
     instance: InstanceSettings = InstanceSettings()

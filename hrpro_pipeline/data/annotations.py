@@ -1,7 +1,5 @@
-"""Ground truth, points, splits and ambiguous segments: read, checked, all problems of a file at once."""
+"""Ground truth, splits and ambiguous segments: read, checked, all problems of a file at once."""
 
-import csv
-import io
 import json
 import math
 from collections import Counter
@@ -27,24 +25,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class VideoAnnotation:
-    """What is known of one video; `duration_seconds` and `fps` are None where the file does not say."""
+    """The annotation of one video; `duration_seconds` and `fps` are None where the file does not say."""
 
     video_id: str
     subset: str
     duration_seconds: float | None
     fps: float | None
     segments: tuple[Segment, ...]
-
-
-@dataclass(frozen=True)
-class Point:
-    """One labeled point, in `seconds` or as `frame` index at the video's own rate; `line` is its place in the file."""
-
-    video_id: str
-    label: str
-    seconds: float | None
-    frame: float | None
-    line: int
 
 
 def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
@@ -61,65 +48,80 @@ def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
         >>> videos["kitchen_02"].segments
         (Segment(label='stir', start_seconds=1.0, end_seconds=3.0),)
     """
-    text = read_text(path, "an ActivityNet-style JSON file")
-    duplicates: list[str] = []
+    content, duplicate_keys = _read_json(path)
+    database = content.get("database") if isinstance(content, dict) else None
+    if not isinstance(database, dict):
+        raise HrproError(f"{path}: no 'database' object; expected {_SHAPE}")
+    problems = [f"{key}: appears twice" for key in duplicate_keys]
+    if not database:
+        problems.append("'database' is empty; expected at least one video")
+    for video_id, entry in database.items():
+        problems += _entry_problems(video_id, entry)
+    if problems:
+        raise ProblemsError(str(path), problems)
+    return {video_id: _annotation(video_id, entry) for video_id, entry in database.items()}
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+
+def _read_json(path: Path) -> tuple[Any, list[str]]:
+    """The content of a JSON file, and the keys that an object has twice."""
+    text = read_text(path, "an ActivityNet-style JSON file")
+    duplicate_keys: list[str] = []
+
+    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         counts = Counter(key for key, _ in pairs)
-        duplicates.extend(key for key, count in counts.items() if count > 1)
+        duplicate_keys.extend(key for key, count in counts.items() if count > 1)
         return dict(pairs)
 
     try:
-        content = json.loads(text, object_pairs_hook=unique)
+        return json.loads(text, object_pairs_hook=as_dict), duplicate_keys
     except json.JSONDecodeError as error:
         raise HrproError(f"{path}, line {error.lineno}: not JSON ({error.msg}); expected {_SHAPE}") from None
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists in lists
         raise HrproError(f"{path}: not JSON that can be read ({error})") from None
-    database = content.get("database") if isinstance(content, dict) else None
-    if not isinstance(database, dict):
-        raise HrproError(f"{path}: no 'database' object; expected {_SHAPE}")
-    problems = [f"{key}: appears twice" for key in duplicates]
-    if not database:
-        problems.append("'database' is empty; expected at least one video")
-    videos = {video_id: _video(video_id, entry, problems) for video_id, entry in database.items()}
-    if problems:
-        raise ProblemsError(str(path), problems)
-    return videos
 
 
-def _video(video_id: str, entry: Any, problems: list[str]) -> VideoAnnotation:
-    """One entry of the database; what is wrong with it is added to `problems`."""
-    empty = VideoAnnotation(video_id, "", None, None, ())
+def _entry_problems(video_id: str, entry: Any) -> list[str]:
+    """Problems of one entry of the database."""
+    problems = []
     if not is_safe_id(video_id):
         problems.append(f"{video_id!r}: not usable as a video id (a plain file name is expected)")
     if not isinstance(entry, dict):
-        problems.append(f"{video_id}: expected an object with subset, duration and annotations")
-        return empty
-    numbers: dict[str, float | None] = {}
+        return [*problems, f"{video_id}: expected an object with subset, duration and annotations"]
     for name in ("duration", "fps"):
-        numbers[name] = _number(entry.get(name))
-        if entry.get(name) is not None and (numbers[name] is None or numbers[name] <= 0):  # type: ignore[operator]
+        value = finite_number(entry.get(name))
+        if entry.get(name) is not None and (value is None or value <= 0):
             problems.append(f"{video_id}: {name} is {entry[name]!r}; expected a positive number")
-    listed = entry.get("annotations", [])
-    if not isinstance(listed, list):
-        problems.append(f"{video_id}: annotations is not a list")
-        listed = []
-    segments = []
-    for index, item in enumerate(listed):
-        where = f"{video_id}, annotation {index + 1}"
-        label = item.get("label") if isinstance(item, dict) else None
-        bounds = item.get("segment") if isinstance(item, dict) else None
-        if not isinstance(label, str) or not label:
-            problems.append(f"{where}: label is {label!r}; expected a class name")
-            continue
-        start, end = map(_number, bounds) if isinstance(bounds, list) and len(bounds) == 2 else (None, None)
-        if start is None or end is None:
-            problems.append(f"{where}: segment is {bounds!r}; expected [start, end] in seconds")
-        elif not 0 <= start < end:
-            problems.append(f"{where}: segment {bounds}; expected 0 <= start < end")
-        else:
-            segments.append(Segment(label, start, end))
-    return VideoAnnotation(video_id, str(entry.get("subset", "")), numbers["duration"], numbers["fps"], tuple(segments))
+    items = entry.get("annotations", [])
+    if not isinstance(items, list):
+        return [*problems, f"{video_id}: annotations is not a list"]
+    for number, item in enumerate(items, start=1):
+        if problem := _segment_problem(item):
+            problems.append(f"{video_id}, annotation {number}: {problem}")
+    return problems
+
+
+def _segment_problem(item: Any) -> str:
+    """The problem of one item of `annotations`; empty for none."""
+    label = item.get("label") if isinstance(item, dict) else None
+    bounds = item.get("segment") if isinstance(item, dict) else None
+    if not isinstance(label, str) or not label:
+        return f"label is {label!r}; expected a class name"
+    start, end = map(finite_number, bounds) if isinstance(bounds, list) and len(bounds) == 2 else (None, None)
+    if start is None or end is None:
+        return f"segment is {bounds!r}; expected [start, end] in seconds"
+    return "" if 0 <= start < end else f"segment {bounds}; expected 0 <= start < end"
+
+
+def _annotation(video_id: str, entry: dict[str, Any]) -> VideoAnnotation:
+    """An entry of the database without problems."""
+    segments = [Segment(item["label"], *map(float, item["segment"])) for item in entry.get("annotations", [])]
+    return VideoAnnotation(
+        video_id,
+        str(entry.get("subset", "")),
+        finite_number(entry.get("duration")),
+        finite_number(entry.get("fps")),
+        tuple(segments),
+    )
 
 
 def class_names(videos: Iterable[VideoAnnotation]) -> list[str]:
@@ -128,115 +130,40 @@ def class_names(videos: Iterable[VideoAnnotation]) -> list[str]:
 
 
 def in_subset(videos: dict[str, VideoAnnotation], subset: str) -> dict[str, VideoAnnotation]:
-    """Videos of a subset, by exact name or else whatever its case.
+    """Videos of a subset, by its exact name, or else ignoring case.
 
     Raises:
-        HrproError: no video is in it; lists the subsets there are.
+        HrproError: no video is in it; the text names the subsets.
     """
-    chosen = {key: video for key, video in videos.items() if video.subset == subset}
-    chosen = chosen or {key: video for key, video in videos.items() if video.subset.lower() == subset.lower()}
-    if not chosen:
-        there = ", ".join(
-            f"{name or '(none)'} ({count})" for name, count in Counter(v.subset for v in videos.values()).items()
-        )
-        raise HrproError(f"no annotated video is in subset {subset!r}; choose one of those there are: {there}")
-    return chosen
-
-
-def read_points(path: Path) -> list[Point]:
-    """Read a points CSV with columns `video_id`, `class` and `time` (s) or `point` (frame); others are ignored.
-
-    Raises:
-        ProblemsError: every wrong line, by number.
-
-    Examples:
-        >>> read_points(Path("points.csv"))[0]
-        Point(video_id='kitchen_01', label='pour', seconds=1.2, frame=None, line=2)
-
-        All that is wrong is said at once:
-
-        >>> _ = Path("wrong.csv").write_text("video_id,class,time\\nkitchen_01,pour,soon\\nkitchen_01,,3.5\\n")
-        >>> read_points(Path("wrong.csv"))
-        Traceback (most recent call last):
-        ...
-        hrpro_pipeline.errors.ProblemsError: wrong.csv: 2 problems
-          - line 2: time is 'soon'; expected a number of at least 0, such as 3.5
-          - line 3: class is empty
-    """
-    text = read_text(path, "a points CSV with columns video_id,class,time")
-    rows = csv.reader(io.StringIO(text))
-    try:
-        header = [name.strip() for name in next(rows, [])]
-        lines = [(rows.line_num, row) for row in rows]
-    except csv.Error as error:
-        raise HrproError(f"{path}, line {rows.line_num}: not CSV that can be read ({error})") from None
-    if not header:
-        raise HrproError(f"{path}: empty; expected a header video_id,class,time and a line for each point")
-    found = ", ".join(header)[:80]
-    if len(header) == 1 and (mark := next((mark for mark in (";", "\t") if mark in header[0]), None)):
-        raise HrproError(
-            f"{path}, line 1: separated by {mark!r}; save it with commas between the columns and points in the numbers"
-        )
-    if missing := [name for name in ("video_id", "class") if name not in header]:
-        raise HrproError(
-            f"{path}, line 1: no column {' and '.join(missing)}; expected a header video_id,class,time, found {found}"
-        )
-    if not {"time", "point"} & set(header):
-        raise HrproError(f"{path}, line 1: no column 'time' (seconds) or 'point' (frame); found {found}")
-    points, problems = [], []
-    for line, row in lines:
-        if not any(cell.strip() for cell in row):
-            continue
-        cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
-        video_id, label = cells.get("video_id", ""), cells.get("class", "")
-        column = "time" if cells.get("time") or "point" not in header else "point"
-        value = _number(cells.get(column) or None)
-        if not is_safe_id(video_id):
-            problems.append(f"line {line}: video_id is {video_id!r}; expected a plain name")
-        elif not label:
-            problems.append(f"line {line}: class is empty")
-        elif len(row) > len(header):
-            problems.append(
-                f"line {line}: {len(row)} cells, but the header has {len(header)}; write numbers with a decimal point, "
-                "and quote names that have commas"
-            )
-        elif value is None or value < 0:
-            problems.append(
-                f"line {line}: {column} is {cells.get(column, '')!r}; expected a number of at least 0, such as 3.5"
-            )
-        elif column == "point" and value % 1:
-            problems.append(f"line {line}: point is {value:g}, but frames are counted; give seconds in a column 'time'")
-        else:
-            seconds, frame = (value, None) if column == "time" else (None, value)
-            points.append(Point(video_id, label, seconds, frame, line))
-    if not points and not problems:
-        problems.append("no points; expected a line for each action")
-    if problems:
-        raise ProblemsError(str(path), problems)
-    return points
+    selected = {key: video for key, video in videos.items() if video.subset == subset}
+    selected = selected or {key: video for key, video in videos.items() if video.subset.lower() == subset.lower()}
+    if not selected:
+        counts = Counter(video.subset for video in videos.values())
+        subsets = ", ".join(f"{name or '(none)'} ({count})" for name, count in counts.items())
+        raise HrproError(f"no annotated video is in subset {subset!r}; choose one of those there are: {subsets}")
+    return selected
 
 
 def read_ids(path: Path) -> list[str]:
     """Read video ids, one a line. Raises ProblemsError for duplicates, unusable ids and an empty file."""
-    ids: list[str] = []
+    text = read_text(path, "a file with one video id a line")
+    line_of_id: dict[str, int] = {}
     problems: list[str] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(read_text(path, "a file with one video id a line").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         video_id = line.strip()
         if not video_id:
             continue
         if not is_safe_id(video_id):
             problems.append(f"line {number}: {video_id!r} is not usable as a video id")
-        elif video_id in seen:
-            problems.append(f"line {number}: {video_id} is already on line {seen[video_id]}")
+        elif video_id in line_of_id:
+            problems.append(f"line {number}: {video_id} is already on line {line_of_id[video_id]}")
         else:
-            seen[video_id] = number
-            ids.append(video_id)
-    if not ids and not problems:
+            line_of_id[video_id] = number
+    if not line_of_id and not problems:
         problems.append("empty; expected one video id a line")
     if problems:
         raise ProblemsError(str(path), problems)
-    return ids
+    return list(line_of_id)
 
 
 def read_ambiguous(path: Path) -> dict[str, list[tuple[float, float]]]:
@@ -247,7 +174,7 @@ def read_ambiguous(path: Path) -> dict[str, list[tuple[float, float]]]:
         cells = line.split()
         if not cells:
             continue
-        bounds = [_number(cell) for cell in cells[1:]]
+        bounds = [finite_number(cell) for cell in cells[1:]]
         if len(cells) != 3 or bounds[0] is None or bounds[1] is None:
             problems.append(f"line {number}: {line.strip()!r}; expected `video start end`")
         else:
@@ -259,7 +186,7 @@ def read_ambiguous(path: Path) -> dict[str, list[tuple[float, float]]]:
     return segments
 
 
-def _number(value: Any) -> float | None:
+def finite_number(value: Any) -> float | None:
     """A finite number from a JSON value or CSV cell, else None."""
     if isinstance(value, bool):
         return None

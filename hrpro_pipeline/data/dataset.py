@@ -4,8 +4,9 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from hrpro_pipeline.base import launch
 from hrpro_pipeline.base.progress import progress
-from hrpro_pipeline.data.annotations import Point, VideoAnnotation, class_names
+from hrpro_pipeline.data.annotations import VideoAnnotation, class_names
 from hrpro_pipeline.data.features import (
     STREAMS,
     FeatureHeader,
@@ -23,6 +24,7 @@ from hrpro_pipeline.data.features import (
     read_features,
     read_header,
 )
+from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
@@ -30,6 +32,8 @@ from hrpro_pipeline.errors import HrproError, ProblemsError
 _MOST_LISTED = 20
 # More points past the end than these, and a quarter of all, are one mistake.
 _MANY_LATE = 2
+# A point may lie in the tail that the snippets drop, and a stated duration may be rounded.
+_END_TOLERANCE_SECONDS = 0.1
 _MIXED_UP = "; a column 'time' is in seconds, a column 'point' has frame indices at the video's own rate"
 
 
@@ -66,28 +70,32 @@ class TrainingSet:
         """Such as: 10 points of 2 classes in 4 videos: pour 5, stir 5."""
         labels = np.concatenate([video.labels for video in self.videos])
         counts = np.bincount(labels, minlength=len(self.classes))
-        listed = [f"{label} {count}" for label, count in zip(self.classes, counts, strict=True)]
-        rest = [f"and {len(listed) - _MOST_LISTED} more"] if len(listed) > _MOST_LISTED else []
-        parts = ", ".join(listed[:_MOST_LISTED] + rest)
-        return f"{len(labels)} points of {len(listed)} classes in {len(self.videos)} videos: {parts}"
+        parts = [f"{label} {count}" for label, count in zip(self.classes, counts[:_MOST_LISTED], strict=False)]
+        if len(self.classes) > _MOST_LISTED:
+            parts.append(f"and {len(self.classes) - _MOST_LISTED} more")
+        return f"{len(labels)} points of {len(self.classes)} classes in {len(self.videos)} videos: {', '.join(parts)}"
 
 
 def hold_out(data: TrainingSet, video_ids: Sequence[str]) -> tuple[TrainingSet, tuple[TrainingVideo, ...]]:
     """Take videos out of a training set, to validate on their points -> the smaller set, and these videos.
 
     Raises:
-        HrproError: a video is not in the set, nothing is left, or a class loses its last training point.
+        HrproError: a video is not in the set, or a class loses its last training point.
     """
-    held = tuple(video for video in data.videos if video.video_id in set(video_ids))
-    kept = tuple(video for video in data.videos if video.video_id not in set(video_ids))
-    if missing := sorted(set(video_ids) - {video.video_id for video in held}):
-        raise HrproError(f"--validate-on names {missing[0]}, which is not a training video with points")
-    left = {int(label) for video in kept for label in video.labels}
-    if lost := sorted({int(label) for video in held for label in video.labels} - left):
+    selected_ids = set(video_ids)
+    validation = tuple(video for video in data.videos if video.video_id in selected_ids)
+    remaining = tuple(video for video in data.videos if video.video_id not in selected_ids)
+    if missing := sorted(selected_ids - {video.video_id for video in validation}):
+        raise HrproError(f"`validate_on` names {missing[0]}, which is not a training video with points")
+    if lost := sorted(_labels(validation) - _labels(remaining)):
         raise HrproError(
-            f"--validate-on takes all training videos of class {data.classes[lost[0]]!r}; leave one to train on"
+            f"`validate_on` takes all training videos of class {data.classes[lost[0]]!r}; leave one to train on"
         )
-    return replace(data, videos=kept), held
+    return replace(data, videos=remaining), validation
+
+
+def _labels(videos: Iterable[TrainingVideo]) -> set[int]:
+    return {int(label) for video in videos for label in video.labels}
 
 
 def draw_validation(data: TrainingSet, share: float, seed: int) -> list[str]:
@@ -96,15 +104,15 @@ def draw_validation(data: TrainingSet, share: float, seed: int) -> list[str]:
     Raises:
         HrproError: no video can be spared.
     """
-    wanted = max(1, round(share * len(data.videos)))
-    count = Counter(int(label) for video in data.videos for label in set(video.labels.tolist()))
+    num_videos = max(1, round(share * len(data.videos)))
+    remaining = Counter(label for video in data.videos for label in _labels([video]))
     drawn: list[str] = []
     for index in np.random.default_rng([seed, 5]).permutation(len(data.videos)):
         video = data.videos[index]
-        own = set(video.labels.tolist())
-        if len(drawn) < wanted and all(count[label] > 1 for label in own):
+        labels = _labels([video])
+        if len(drawn) < num_videos and all(remaining[label] > 1 for label in labels):
             drawn.append(video.video_id)
-            count.subtract(own)
+            remaining.subtract(labels)
     if not drawn:
         raise HrproError("no video can be held out for validation: each is the only one of a class; label more videos")
     return drawn
@@ -135,72 +143,31 @@ def load_training_set(
         ProblemsError: all of: unknown classes, points past the end of their video, points in frames whose frame rate
             is unknown, videos without features or points, features that are unusable or of different settings.
     """
-    paths = list_features(features)
-    chosen = list(video_ids) if video_ids is not None else sorted({point.video_id for point in points})
-    by_video: dict[str, list[Point]] = {video_id: [] for video_id in chosen}
-    for point in points:
-        if point.video_id in by_video:
-            by_video[point.video_id].append(point)
-    used = [point for listed in by_video.values() for point in listed]
-    annotated = class_names(annotations.values())
-    classes = annotated or sorted({point.label for point in used})
+    points_by_video = _points_by_video(points, video_ids)
+    training_points = list(chain.from_iterable(points_by_video.values()))
+    annotated_classes = class_names(annotations.values())
 
-    problems = _class_problems(used, annotated) if annotated else _spelling_problems(used)
-    headers: dict[str, FeatureHeader] = {}
-    for video_id in chosen:
-        if not by_video[video_id]:
-            problems.append(f"{video_id}: no points; a training video needs at least one")
-        if video_id not in paths:
-            near = difflib.get_close_matches(video_id, paths, n=1)
-            hint = f"did you mean {near[0]!r}? Else " if near else ""
-            if (stem := Path(video_id).stem) in paths:
-                hint = f"leave the suffix out: {stem!r}. Else "
-            problems.append(
-                f"{video_id}: no features ({video_id}.h5) in {features}; "
-                f"{hint}extract it, or leave it out with --videos"
-            )
-            continue
-        try:
-            headers[video_id] = read_header(paths[video_id])
-        except HrproError as error:
-            problems.append(str(error))
-    if headers:
-        if not set(streams) & {name for header in headers.values() for name in header.widths}:
-            problems.append(f"the features have no stream {' or '.join(streams)} (setting extract.streams)")
-        try:
-            check_uniform(((paths[video_id], header) for video_id, header in headers.items()), streams)
-        except ProblemsError as error:
-            problems += [f"{problem}; extract all the same way" for problem in error.problems]
+    sources, source_problems = _find_sources(features, points_by_video, annotations)
     if on_disk is None:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / launch.num_local_processes()
-        on_disk = sum(_joined_bytes(header, streams) for header in headers.values()) > memory / 2
-    videos = []
-    late: list[str] = []
-    with progress("reading features", len(headers), "videos", minor=True) as task:
-        for video_id, header in headers.items():
-            task.advance()
-            seconds = _point_seconds(by_video[video_id], header, annotations.get(video_id), problems, late)
-            if not set(streams) & set(header.widths):
-                continue
-            try:
-                array = read_features(paths[video_id]).joined(streams)
-            except HrproError as error:
-                problems.append(str(error))
-                continue
-            if not problems and not late and seconds:
-                kept = StoredFeatures(paths[video_id], tuple(streams), len(array)) if on_disk else array
-                videos.append(_training_video(header, kept, by_video[video_id], seconds, classes))
-    if len(late) > _MANY_LATE and len(late) > len(used) / 4:
-        problems.append(f"{len(late)} of {len(used)} points are past the end of their videos: {late[0]}{_MIXED_UP}")
-    else:
-        problems += [f"{each}{_MIXED_UP}" for each in late]
+        on_disk = _exceed_memory(sources, streams)
+    arrays, array_problems = _read_arrays(sources, streams, on_disk)
+
+    problems = [
+        *_class_problems(training_points, annotated_classes),
+        *source_problems,
+        *_stream_problems(sources, streams),
+        *array_problems,
+        *_late_problems(sources, len(training_points)),
+    ]
     if problems:
         raise ProblemsError(points_name, problems)
-    if not videos:
+    if not sources:
         raise HrproError(f"{points_name}: no training videos")
-    first = headers[videos[0].video_id]
+
+    classes = annotated_classes or sorted({point.label for point in training_points})
+    first = sources[0].header
     return TrainingSet(
-        videos=tuple(videos),
+        videos=tuple(_training_video(source, array, classes) for source, array in zip(sources, arrays, strict=True)),
         classes=tuple(classes),
         clock=first.clock,
         widths={name: width for name, width in first.widths.items() if name in streams},
@@ -209,83 +176,194 @@ def load_training_set(
     )
 
 
-def _joined_bytes(header: FeatureHeader, streams: Sequence[str]) -> int:
-    return 4 * header.num_snippets * sum(width for name, width in header.widths.items() if name in streams)
+@dataclass(frozen=True)
+class _PointTimes:
+    """Times of a video's points, and what is wrong with them, a line each.
+
+    Attributes:
+        seconds: of the points whose frame rate is known, in order.
+        problems: the points whose frame rate is unknown.
+        late: the points past the end of the video.
+    """
+
+    seconds: list[float]
+    problems: list[str]
+    late: list[str]
 
 
-def _training_video(
-    header: FeatureHeader,
-    features: np.ndarray | StoredFeatures,
-    points: list[Point],
-    seconds: list[float],
-    classes: list[str],
-) -> TrainingVideo:
-    labels = np.array([classes.index(point.label) for point in points], np.int64)
-    # Stable, so that points of the same time keep the order of the file.
-    order = np.argsort(seconds, kind="stable")
-    times = np.asarray(seconds, np.float64)[order]
-    return TrainingVideo(
-        video_id=header.video_id,
-        features=features,
-        positions=header.clock.to_positions(times),
-        labels=labels[order],
-        snippets=header.clock.index_at(times, len(features)),
-    )
+@dataclass(frozen=True)
+class _Source:
+    """A training video before its features are read: their file and its header, the points and their times."""
+
+    path: Path
+    header: FeatureHeader
+    points: list[Point]
+    times: _PointTimes
 
 
-def _class_problems(points: list[Point], classes: list[str]) -> list[str]:
-    known = set(classes)
+def _points_by_video(points: Sequence[Point], video_ids: Sequence[str] | None) -> dict[str, list[Point]]:
+    """Points of the training videos: of `video_ids`, or of all videos that have points, in order of id."""
+    if video_ids is None:
+        video_ids = sorted({point.video_id for point in points})
+    points_by_video: dict[str, list[Point]] = {video_id: [] for video_id in video_ids}
+    for point in points:
+        if point.video_id in points_by_video:
+            points_by_video[point.video_id].append(point)
+    return points_by_video
+
+
+def _class_problems(points: Sequence[Point], annotated_classes: Sequence[str]) -> list[str]:
+    """Classes that are not annotated; without annotations, those that are spelled in two ways."""
+    if not annotated_classes:
+        return _spelling_problems(points)
+    known = set(annotated_classes)
     problems = []
     for point in points:
         if point.label not in known:
-            near = difflib.get_close_matches(point.label, classes, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the annotations have {', '.join(classes)}"
+            near = difflib.get_close_matches(point.label, annotated_classes, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the annotations have {', '.join(annotated_classes)}"
             problems.append(f"line {point.line}: unknown class {point.label!r}; {hint}")
     return problems
 
 
-def _spelling_problems(points: list[Point]) -> list[str]:
-    """Classes that differ in case, spaces, underscores or hyphens alone."""
-    first: dict[str, Point] = {}
-    problems = {}
+def _spelling_problems(points: Sequence[Point]) -> list[str]:
+    """Classes that differ only in case, spaces, underscores or hyphens."""
+    first_by_spelling: dict[str, Point] = {}
+    problem_by_label: dict[str, str] = {}
     for point in points:
         # A hyphen before a digit may be a sign.
-        same = first.setdefault(re.sub(r"[\s_-]+(?=[^\W\d_])", " ", point.label).casefold(), point)
-        if point.label != same.label:
-            problems[point.label] = (
-                f"line {point.line}: class {point.label!r}, but line {same.line} has {same.label!r}; "
+        spelling = re.sub(r"[\s_-]+(?=[^\W\d_])", " ", point.label).casefold()
+        first = first_by_spelling.setdefault(spelling, point)
+        if point.label != first.label:
+            problem_by_label[point.label] = (
+                f"line {point.line}: class {point.label!r}, but line {first.line} has {first.label!r}; "
                 "spell a class one way"
             )
-    return list(problems.values())
+    return list(problem_by_label.values())
 
 
-def _point_seconds(
-    points: list[Point],
-    header: FeatureHeader,
-    annotation: VideoAnnotation | None,
-    problems: list[str],
-    late: list[str],
-) -> list[float]:
-    """Time of each point; what is wrong is added to `problems`, points past the end to `late`."""
+def _find_sources(
+    features: Path, points_by_video: Mapping[str, list[Point]], annotations: Mapping[str, VideoAnnotation]
+) -> tuple[list[_Source], list[str]]:
+    """The training videos with features; problems of videos without points or usable features."""
+    paths = list_features(features)
+    sources: list[_Source] = []
+    problems = []
+    for video_id, points in points_by_video.items():
+        if not points:
+            problems.append(f"{video_id}: no points; a training video needs at least one")
+        if video_id not in paths:
+            hint = _hint_for_missing(video_id, paths)
+            problems.append(
+                f"{video_id}: no features ({video_id}.h5) in {features}; "
+                f"{hint}extract it, or leave it out with `videos`"
+            )
+            continue
+        try:
+            header = read_header(paths[video_id])
+        except HrproError as error:
+            problems.append(str(error))
+            continue
+        times = _point_times(points, header, annotations.get(video_id))
+        sources.append(_Source(paths[video_id], header, points, times))
+    return sources, problems
+
+
+def _hint_for_missing(video_id: str, paths: Mapping[str, Path]) -> str:
+    """A likely id for a video without features; empty for none."""
+    if (stem := Path(video_id).stem) in paths:
+        return f"leave the suffix out: {stem!r}. Else "
+    near = difflib.get_close_matches(video_id, paths, n=1)
+    return f"did you mean {near[0]!r}? Else " if near else ""
+
+
+def _point_times(points: Sequence[Point], header: FeatureHeader, annotation: VideoAnnotation | None) -> _PointTimes:
     fps = (annotation and annotation.fps) or header.source.get("fps")
-    # A point may lie in the tail that the snippets drop, and a stated duration may be rounded.
-    end = max((annotation and annotation.duration_seconds) or 0.0, header.duration_seconds) + 0.1
-    times = []
+    duration = max((annotation and annotation.duration_seconds) or 0.0, header.duration_seconds)
+    times, problems, late = [], [], []
     for point in points:
         if point.seconds is not None:
-            time = point.seconds
+            seconds, given = point.seconds, ""
         elif fps:
             assert point.frame is not None
-            time = point.frame / fps
+            seconds, given = point.frame / fps, f"frame {point.frame:g} at {fps:g} fps, "
         else:
             problems.append(
                 f"line {point.line}: point is a frame of {point.video_id}, whose frame rate is unknown; "
                 "give 'fps' in the annotations or a column 'time' in seconds"
             )
             continue
-        if time > end:
-            given = "" if point.frame is None else f"frame {point.frame:g} at {fps:g} fps, "
-            limit = f"the end of {point.video_id} ({end - 0.1:.2f} s)"
-            late.append(f"line {point.line}: {given}{time:.2f} s is past {limit}")
-        times.append(time)
-    return times
+        times.append(seconds)
+        if seconds > duration + _END_TOLERANCE_SECONDS:
+            limit = f"the end of {point.video_id} ({duration:.2f} s)"
+            late.append(f"line {point.line}: {given}{seconds:.2f} s is past {limit}")
+    return _PointTimes(times, problems, late)
+
+
+def _exceed_memory(sources: Sequence[_Source], streams: Sequence[str]) -> bool:
+    """Whether joined features take more than half of this process's share of the machine's memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / launch.num_local_processes()
+    return sum(_joined_bytes(source.header, streams) for source in sources) > memory / 2
+
+
+def _joined_bytes(header: FeatureHeader, streams: Sequence[str]) -> int:
+    return 4 * header.num_snippets * sum(width for name, width in header.widths.items() if name in streams)
+
+
+def _read_arrays(
+    sources: Sequence[_Source], streams: Sequence[str], on_disk: bool
+) -> tuple[list[np.ndarray | StoredFeatures], list[str]]:
+    """Joined features [T, D] of each video, checked, or references to their files for `on_disk`.
+
+    The problems are those of a video's points and features, video by video; where there are some, arrays are missing.
+    """
+    arrays: list[np.ndarray | StoredFeatures] = []
+    problems = []
+    with progress("reading features", len(sources), "videos", minor=True) as task:
+        for source in sources:
+            task.advance()
+            problems += source.times.problems
+            if not set(streams) & set(source.header.widths):
+                continue
+            try:
+                array = read_features(source.path).joined(streams)
+            except HrproError as error:
+                problems.append(str(error))
+            else:
+                arrays.append(StoredFeatures(source.path, tuple(streams), len(array)) if on_disk else array)
+    return arrays, problems
+
+
+def _stream_problems(sources: Sequence[_Source], streams: Sequence[str]) -> list[str]:
+    """Streams that no file has, and files that were not made alike."""
+    problems = []
+    if sources and not set(streams) & {name for source in sources for name in source.header.widths}:
+        problems.append(f"the features have no stream {' or '.join(streams)} (setting extract.streams)")
+    try:
+        check_uniform(((source.path, source.header) for source in sources), streams)
+    except ProblemsError as error:
+        problems += [f"{problem}; extract all the same way" for problem in error.problems]
+    return problems
+
+
+def _late_problems(sources: Sequence[_Source], num_points: int) -> list[str]:
+    """Points past the end of their videos: one by one, or as one mistake where they are many."""
+    late = [problem for source in sources for problem in source.times.late]
+    if len(late) > _MANY_LATE and len(late) > num_points / 4:
+        return [f"{len(late)} of {num_points} points are past the end of their videos: {late[0]}{_MIXED_UP}"]
+    return [f"{problem}{_MIXED_UP}" for problem in late]
+
+
+def _training_video(source: _Source, features: np.ndarray | StoredFeatures, classes: Sequence[str]) -> TrainingVideo:
+    clock = source.header.clock
+    labels = np.array([classes.index(point.label) for point in source.points], np.int64)
+    # Stable, so that points of the same time keep the order of the file.
+    order = np.argsort(source.times.seconds, kind="stable")
+    seconds = np.asarray(source.times.seconds, np.float64)[order]
+    return TrainingVideo(
+        video_id=source.header.video_id,
+        features=features,
+        positions=clock.to_positions(seconds),
+        labels=labels[order],
+        snippets=clock.index_at(seconds, len(features)),
+    )

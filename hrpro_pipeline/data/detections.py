@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,14 +21,24 @@ class Detection:
 
     Attributes:
         label: the class.
-        score: ranks detections; no probability, and may be over 1.
-        start, end: in seconds.
+        score: ranks detections; not a probability, may be over 1.
+        start_seconds, end_seconds: its bounds; also readable as `start` and `end`.
     """
 
     label: str
     score: float
-    start: float
-    end: float
+    start_seconds: float
+    end_seconds: float
+
+    @property
+    def start(self) -> float:
+        """Start in seconds."""
+        return self.start_seconds
+
+    @property
+    def end(self) -> float:
+        """End in seconds."""
+        return self.end_seconds
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Curves:
         start_seconds: time of the first point.
         seconds_per_point: from one point to the next.
         classes: of the scores, [K].
-        scores: class scores times attention, [K][N]: what candidates are cut from.
+        scores: class scores times attention, [K][N]; candidates are cut from them.
         attention: foreground attention, [N].
     """
 
@@ -55,8 +65,8 @@ class VideoDetections:
     """Detections of one video, best first; `duration_seconds` and `curves` are None where the file does not say.
 
     Attributes:
-        classes: that the model knows, detected or not.
-        partial_reason: why they end before the video does; None if they do not.
+        classes: all classes of the model, detected or not.
+        partial_reason: why the detections end before the video does; None if they do not.
     """
 
     video_id: str
@@ -95,11 +105,11 @@ def write_detections(folder: Path, video: VideoDetections) -> Path:
 
 def write_activitynet(path: Path, videos: Iterable[VideoDetections]) -> None:
     """Write all videos as one ActivityNet-style result file, atomically."""
-    listed = list(videos)
-    results = {video.video_id: [_as_json(detection) for detection in video.detections] for video in listed}
-    models = ", ".join(sorted({video.model for video in listed} - {""}))
+    videos = list(videos)
+    results = {video.video_id: [_as_json(detection) for detection in video.detections] for video in videos}
+    models = ", ".join(sorted({video.model for video in videos} - {""}))
     external: dict[str, Any] = {"details": models}
-    if partial := {video.video_id: video.partial_reason for video in listed if video.partial_reason is not None}:
+    if partial := {video.video_id: video.partial_reason for video in videos if video.partial_reason is not None}:
         external["partial"] = partial
     content = {"version": "VERSION 1.3", "results": results, "external_data": external}
     write_text(path, json.dumps(content, allow_nan=False) + "\n")
@@ -114,7 +124,7 @@ def read_detections(path: Path) -> dict[str, VideoDetections]:
     Examples:
         >>> videos = read_detections(Path("detections/"))
         >>> videos["kitchen_02"].detections[0]
-        Detection(label='stir', score=1.1, start=1.2, end=2.5)
+        Detection(label='stir', score=1.1, start_seconds=1.2, end_seconds=2.5)
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
@@ -122,15 +132,9 @@ def read_detections(path: Path) -> dict[str, VideoDetections]:
     videos: dict[str, VideoDetections] = {}
     problems: list[str] = []
     for file in files:
-        try:
-            content = json.loads(read_text(file, "detections as JSON"))
-        except json.JSONDecodeError as error:
-            problems.append(f"{file.name}, line {error.lineno}: not JSON ({error.msg})")
-            continue
-        except (ValueError, RecursionError) as error:
-            problems.append(f"{file.name}: not JSON that can be read ({error})")
-            continue
-        for video in _parse(file, content, problems):
+        videos_of_file, problems_of_file = _read_file(file)
+        problems += problems_of_file
+        for video in videos_of_file:
             if video.video_id in videos:
                 problems.append(f"{file.name}: video {video.video_id} is there twice")
             videos[video.video_id] = video
@@ -140,7 +144,11 @@ def read_detections(path: Path) -> dict[str, VideoDetections]:
 
 
 def _as_json(detection: Detection) -> dict[str, Any]:
-    return {"label": detection.label, "score": detection.score, "segment": [detection.start, detection.end]}
+    return {
+        "label": detection.label,
+        "score": detection.score,
+        "segment": [detection.start_seconds, detection.end_seconds],
+    }
 
 
 def _curves_as_json(curves: Curves) -> dict[str, Any]:
@@ -153,69 +161,91 @@ def _curves_as_json(curves: Curves) -> dict[str, Any]:
     }
 
 
-def _parse(file: Path, content: Any, problems: list[str]) -> list[VideoDetections]:
-    if isinstance(content, dict) and isinstance(content.get("results"), dict):
-        external = content.get("external_data")
-        model = str(external.get("details", "")) if isinstance(external, dict) else ""
-        return [
-            VideoDetections(video_id, _list(f"{file.name}, {video_id}", items, problems), model=model)
-            for video_id, items in content["results"].items()
-        ]
-    if isinstance(content, dict) and content.get("schema") == SCHEMA:
-        video_id = str(content.get("video_id", ""))
-        if not is_safe_id(video_id):
-            problems.append(f"{file.name}: video_id is {video_id!r}; expected a plain name")
-        duration, reason, classes = (content.get(name) for name in ("duration", "partial_reason", "classes"))
-        return [
-            VideoDetections(
-                video_id,
-                _list(file.name, content.get("detections"), problems),
-                float(duration) if isinstance(duration, int | float) else None,
-                str(content.get("source", "")),
-                str(content.get("model", "")),
-                _curves(file.name, content.get("curves"), problems),
-                tuple(map(str, classes)) if isinstance(classes, list) else (),
-                None if reason is None else str(reason),
-            )
-        ]
-    problems.append(f"{file.name}: neither {SCHEMA} nor an ActivityNet-style result file")
-    return []
-
-
-def _list(where: str, items: Any, problems: list[str]) -> tuple[Detection, ...]:
-    if not isinstance(items, list):
-        problems.append(f"{where}: detections is not a list")
-        return ()
-    found = []
-    for index, item in enumerate(items):
-        try:
-            assert isinstance(item, Mapping)
-            start, end = (float(bound) for bound in item["segment"])
-            found.append(Detection(str(item["label"]), float(item["score"]), start, end))
-        except (AssertionError, KeyError, TypeError, ValueError, OverflowError):
-            problems.append(f"{where}, detection {index + 1}: expected label, score and segment [start, end]")
-    return tuple(found)
-
-
-def _curves(where: str, value: Any, problems: list[str]) -> Curves | None:
-    if value is None:
-        return None
+def _read_file(file: Path) -> tuple[list[VideoDetections], list[str]]:
+    """The videos of a file of either format, and its problems."""
     try:
-        assert isinstance(value, Mapping)
-        found = Curves(
+        content = json.loads(read_text(file, "detections as JSON"))
+    except json.JSONDecodeError as error:
+        return [], [f"{file.name}, line {error.lineno}: not JSON ({error.msg})"]
+    except (ValueError, RecursionError) as error:
+        return [], [f"{file.name}: not JSON that can be read ({error})"]
+    if isinstance(content, dict) and isinstance(content.get("results"), dict):
+        return _parse_activitynet(file.name, content)
+    if isinstance(content, dict) and content.get("schema") == SCHEMA:
+        video, problems = _parse_video(file.name, content)
+        return [video], problems
+    return [], [f"{file.name}: neither {SCHEMA} nor an ActivityNet-style result file"]
+
+
+def _parse_activitynet(name: str, content: dict[str, Any]) -> tuple[list[VideoDetections], list[str]]:
+    external = content.get("external_data")
+    model = str(external.get("details", "")) if isinstance(external, dict) else ""
+    videos, problems = [], []
+    for video_id, items in content["results"].items():
+        detections, problems_of_video = _parse_detections(f"{name}, {video_id}", items)
+        videos.append(VideoDetections(video_id, detections, model=model))
+        problems += problems_of_video
+    return videos, problems
+
+
+def _parse_video(name: str, content: dict[str, Any]) -> tuple[VideoDetections, list[str]]:
+    video_id = str(content.get("video_id", ""))
+    id_problems = [] if is_safe_id(video_id) else [f"{name}: video_id is {video_id!r}; expected a plain name"]
+    detections, detection_problems = _parse_detections(name, content.get("detections"))
+    curves, curve_problems = _parse_curves(name, content.get("curves"))
+    duration, reason, classes = (content.get(key) for key in ("duration", "partial_reason", "classes"))
+    video = VideoDetections(
+        video_id,
+        detections,
+        float(duration) if isinstance(duration, int | float) else None,
+        str(content.get("source", "")),
+        str(content.get("model", "")),
+        curves,
+        tuple(map(str, classes)) if isinstance(classes, list) else (),
+        None if reason is None else str(reason),
+    )
+    return video, [*id_problems, *detection_problems, *curve_problems]
+
+
+def _parse_detections(place: str, items: Any) -> tuple[tuple[Detection, ...], list[str]]:
+    """The detections of a JSON list, and its problems; `place` is the file and video, for these."""
+    if not isinstance(items, list):
+        return (), [f"{place}: detections is not a list"]
+    detections, problems = [], []
+    for number, item in enumerate(items, start=1):
+        try:
+            start, end = map(float, item["segment"])
+            detections.append(Detection(str(item["label"]), float(item["score"]), start, end))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            problems.append(f"{place}, detection {number}: expected label, score and segment [start, end]")
+    return tuple(detections), problems
+
+
+def _parse_curves(place: str, value: Any) -> tuple[Curves | None, list[str]]:
+    if value is None:
+        return None, []
+    try:
+        curves = Curves(
             float(value["start"]),
             float(value["seconds_per_point"]),
             tuple(map(str, value["classes"])),
             tuple(tuple(map(float, row)) for row in value["scores"]),
             tuple(map(float, value["attention"])),
         )
-        assert len(found.scores) == len(found.classes) and found.seconds_per_point > 0
-        assert all(len(row) == len(found.attention) for row in found.scores)
-        numbers = (found.start_seconds, found.seconds_per_point, *found.attention, *chain(*found.scores))
-        assert all(map(math.isfinite, numbers))
-    except (AssertionError, KeyError, TypeError, ValueError, OverflowError):
-        problems.append(
-            f"{where}: curves need start, seconds_per_point, classes, and as many scores for each as attention has"
-        )
-        return None
-    return found
+    except (KeyError, TypeError, ValueError, OverflowError):
+        curves = None
+    if curves is None or not _is_sound(curves):
+        return None, [
+            f"{place}: curves need start, seconds_per_point, classes, and as many scores for each as attention has"
+        ]
+    return curves, []
+
+
+def _is_sound(curves: Curves) -> bool:
+    """Whether lengths agree and all numbers are finite."""
+    if len(curves.scores) != len(curves.classes) or curves.seconds_per_point <= 0:
+        return False
+    if any(len(row) != len(curves.attention) for row in curves.scores):
+        return False
+    numbers = (curves.start_seconds, curves.seconds_per_point, *curves.attention, *chain(*curves.scores))
+    return all(map(math.isfinite, numbers))

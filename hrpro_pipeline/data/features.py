@@ -8,7 +8,7 @@ that shaped the numbers), `weights` (digest by stream) and `record` (how it went
 import io
 import json
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +24,13 @@ from hrpro_pipeline.errors import HrproError, ProblemsError
 
 SCHEMA = "hrpro.features/1"
 STREAMS = ("rgb", "flow")
+_ATTRIBUTES = ("schema", "video_id", "fps", "snippet_frames", "stride", "duration", "frames")
+_JSON_ATTRIBUTES = ("source", "settings", "weights", "record")
 
 
 @dataclass(frozen=True)
 class FeatureHeader:
-    """What a feature file says of itself, without its arrays.
+    """The description of a feature file, without its arrays.
 
     Attributes:
         num_snippets: T, the same for all streams.
@@ -52,6 +54,11 @@ class FeatureHeader:
     weights: dict[str, str] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def partial_reason(self) -> str | None:
+        """Why the features end before the video does; None if they do not."""
+        return self.record.get("partial_reason")
+
 
 @dataclass(frozen=True)
 class VideoFeatures:
@@ -65,14 +72,14 @@ class VideoFeatures:
         return self.header.video_id
 
     def joined(self, streams: Collection[str] = STREAMS) -> np.ndarray:
-        """The named streams that there are, side by side, RGB first: float32 [T, D]."""
+        """The named streams, as far as the video has them, side by side, RGB first: float32 [T, D]."""
         parts = [self.streams[name] for name in STREAMS if name in self.streams and name in streams]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """Stands for a video's joined features [T, D] in their file: `np.asarray` reads them anew each time, `len` is T."""
+    """A video's joined features [T, D] left in their file: `np.asarray` reads them each time, `len` is T."""
 
     path: Path
     streams: tuple[str, ...]
@@ -86,7 +93,7 @@ class StoredFeatures:
 
 
 def feature_path(folder: Path, video_id: str) -> Path:
-    """Where a video's features are kept in a folder."""
+    """The path of a video's features in a folder."""
     return folder / feature_name(video_id)
 
 
@@ -97,21 +104,10 @@ def feature_name(video_id: str) -> str:
 
 def store_features(folder: Location, features: VideoFeatures) -> None:
     """Write one video's features into a folder, or a remote one; complete or not at all. Errors: `write_features`."""
-    header = features.header
-    with tempfile.TemporaryDirectory(prefix="hrpro-") if is_url(folder) else nullcontext(folder) as here:
-        path = feature_path(Path(here), header.video_id)
-        write_features(
-            path,
-            features.streams,
-            clock=header.clock,
-            video_id=header.video_id,
-            duration_seconds=header.duration_seconds,
-            num_frames=header.num_frames,
-            source=header.source,
-            settings=header.settings,
-            weights=header.weights,
-            record=header.record,
-        )
+    _check_streams(features.video_id, features.streams)
+    with tempfile.TemporaryDirectory(prefix="hrpro-") if is_url(folder) else nullcontext(folder) as local_folder:
+        path = feature_path(Path(local_folder), features.video_id)
+        _write_file(path, features)
         if is_url(folder):
             upload(path, str(joined(folder, path.name)))
 
@@ -133,34 +129,57 @@ def write_features(
 
     Args:
         streams: arrays [T, D] by stream name, stored in their own float type.
+        clock, video_id, duration_seconds, num_frames, source, settings, weights, record: as in `FeatureHeader`.
 
     Raises:
         ProblemsError: empty, NaN, or streams of different lengths; nothing is written then.
     """
+    _check_streams(video_id, streams)
+    widths = {name: streams[name].shape[1] for name in STREAMS if name in streams}
+    header = FeatureHeader(
+        video_id=video_id,
+        num_snippets=len(next(iter(streams.values()))),
+        widths=widths,
+        clock=clock,
+        duration_seconds=duration_seconds,
+        num_frames=num_frames,
+        source=source or {},
+        settings=settings or {},
+        weights=weights or {},
+        record=record or {},
+    )
+    _write_file(path, VideoFeatures(streams, header))
+
+
+def _check_streams(video_id: str, streams: Mapping[str, np.ndarray]) -> None:
     if problems := _array_problems(streams):
         raise ProblemsError(f"features of {video_id}", problems)
-    with replacing(path) as temporary, _outlasting(temporary) as stream, h5py.File(stream, "w") as file:
+
+
+def _write_file(path: Path, features: VideoFeatures) -> None:
+    header = features.header
+    with replacing(path) as temporary, _deferring_errors(temporary) as stream, h5py.File(stream, "w") as file:
         for name in STREAMS:
-            if name in streams:
-                file.create_dataset(name, data=streams[name])
+            if name in features.streams:
+                file.create_dataset(name, data=features.streams[name])
         file.attrs["schema"] = SCHEMA
-        file.attrs["video_id"] = video_id
-        file.attrs["fps"] = clock.fps
-        file.attrs["snippet_frames"] = clock.snippet_frames
-        file.attrs["stride"] = clock.stride
-        file.attrs["duration"] = duration_seconds
-        file.attrs["frames"] = num_frames
-        for name, value in (("source", source), ("settings", settings), ("weights", weights), ("record", record)):
-            file.attrs[name] = json.dumps(value or {}, sort_keys=True)
+        file.attrs["video_id"] = header.video_id
+        file.attrs["fps"] = header.clock.fps
+        file.attrs["snippet_frames"] = header.clock.snippet_frames
+        file.attrs["stride"] = header.clock.stride
+        file.attrs["duration"] = header.duration_seconds
+        file.attrs["frames"] = header.num_frames
+        for name in _JSON_ATTRIBUTES:
+            file.attrs[name] = json.dumps(getattr(header, name), sort_keys=True)
 
 
 @contextmanager
-def _outlasting(path: Path) -> Iterator["_Outlasting"]:
+def _deferring_errors(path: Path) -> Iterator["_DeferringFile"]:
     """A file to write whose first error is raised when the block ends.
 
     HDF5 crashes the process where a write fails while it closes a file: on a full disk, say.
     """
-    with _Outlasting(path, "r+") as stream:
+    with _DeferringFile(path, "r+") as stream:
         try:
             yield stream
         finally:
@@ -168,7 +187,7 @@ def _outlasting(path: Path) -> Iterator["_Outlasting"]:
                 raise stream.error
 
 
-class _Outlasting(io.FileIO):
+class _DeferringFile(io.FileIO):
     error: BaseException | None = None
 
     def write(self, content: Any) -> int:
@@ -234,12 +253,12 @@ def list_features(folder: Path) -> dict[str, Path]:
         )
     paths = {path.stem: path for path in sorted(folder.glob("*.h5")) if not path.name.startswith(".")}
     if not paths:
-        raise HrproError(f"{folder}: no feature files (*.h5); {_instead(folder)}")
+        raise HrproError(f"{folder}: no feature files (*.h5); {_hint_for_folder(folder)}")
     return paths
 
 
-def _instead(folder: Path) -> str:
-    """What to do with a folder without features."""
+def _hint_for_folder(folder: Path) -> str:
+    """The remedy for a folder without features."""
     if holds_videos(folder):
         return f"it holds videos: extract their features first, hrpro extract {folder} --out features"
     if next(folder.glob("*/*.npy"), None) or next(folder.glob("features/*/*.npy"), None):
@@ -255,28 +274,37 @@ def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]], streams: Collec
     Raises:
         ProblemsError: files that differ from the first; features of different settings must not be mixed.
     """
-    others: dict[str, list[str]] = {}  # names of files by what is different in them
-    first: tuple[Path, dict[str, Any]] | None = None
-    for path, header in headers:
-        traits = {
-            **{name: value for name, value in header.settings.items() if name not in ("streams", "dtype")},
-            **{name: getattr(header.clock, name) for name in ("fps", "snippet_frames", "stride")},
-            **{f"width of {name}": width for name, width in header.widths.items() if name in streams},
-            **{f"weights of {name}": digest for name, digest in header.weights.items() if name in streams},
-        }
-        if first is None:
-            first = (path, traits)
-        for name in dict.fromkeys([*first[1], *traits]):
-            own, its = traits.get(name, "none"), first[1].get(name, "none")
-            if own != its:
-                others.setdefault(f"{name} {own}, but {first[0].name} has {its}", []).append(path.name)
-    if first is not None and others:
-        problems = [f"{names[0]}{_more(names)}: {difference}" for difference, names in others.items()]
-        raise ProblemsError(f"{first[0].parent}: features that were not made alike; extract all the same way", problems)
+    traits_by_path = {path: _traits(header, streams) for path, header in headers}
+    if not traits_by_path:
+        return
+    first = next(iter(traits_by_path))
+    files_by_difference: dict[str, list[str]] = {}
+    for path, traits in traits_by_path.items():
+        for difference in _differences(traits, traits_by_path[first], first.name):
+            files_by_difference.setdefault(difference, []).append(path.name)
+    if files_by_difference:
+        problems = [f"{_first_and_count(files)}: {difference}" for difference, files in files_by_difference.items()]
+        raise ProblemsError(f"{first.parent}: features that were not made alike; extract all the same way", problems)
 
 
-def _more(names: list[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+def _traits(header: FeatureHeader, streams: Collection[str]) -> dict[str, Any]:
+    """Everything that must be the same in all files that are used together."""
+    return {
+        **{name: value for name, value in header.settings.items() if name not in ("streams", "dtype")},
+        **{name: getattr(header.clock, name) for name in ("fps", "snippet_frames", "stride")},
+        **{f"width of {name}": width for name, width in header.widths.items() if name in streams},
+        **{f"weights of {name}": digest for name, digest in header.weights.items() if name in streams},
+    }
+
+
+def _differences(traits: Mapping[str, Any], first_traits: Mapping[str, Any], first_name: str) -> list[str]:
+    names = dict.fromkeys([*first_traits, *traits])
+    pairs = {name: (traits.get(name, "none"), first_traits.get(name, "none")) for name in names}
+    return [f"{name} {value}, but {first_name} has {first}" for name, (value, first) in pairs.items() if value != first]
+
+
+def _first_and_count(files: Sequence[str]) -> str:
+    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else files[0]
 
 
 @contextmanager
@@ -295,57 +323,68 @@ def _open(path: Location) -> Iterator[h5py.File]:
 
 
 def _header(path: Location, file: h5py.File) -> FeatureHeader:
-    attributes = file.attrs
-    required = ("schema", "video_id", "fps", "snippet_frames", "stride", "duration", "frames")
-    if missing := [name for name in required if name not in attributes]:
-        raise HrproError(f"{path}: not a feature file of this tool: attribute {', '.join(missing)} missing")
-    if attributes["schema"] != SCHEMA:
-        number = str(attributes["schema"]).removeprefix("hrpro.features/")
-        newer = number.isdecimal() and int(number) > int(SCHEMA.rpartition("/")[2])
-        do = "a newer hrpro made it: update hrpro, or extract" if newer else "extract"
-        raise HrproError(f"{path}: schema {attributes['schema']!r}, expected {SCHEMA!r}; {do} the video again")
-    video_id = str(attributes["video_id"])
-    if not is_safe_id(video_id):
-        raise HrproError(f"{path}: video_id {video_id!r} is not a plain name")
-    widths: dict[str, int] = {}
-    lengths: dict[str, int] = {}
-    for name in STREAMS:
-        if name in file:
-            # Links and virtual data sets would read other files.
-            linked = not isinstance(file.get(name, getlink=True), h5py.HardLink)
-            if linked or not isinstance(file[name], h5py.Dataset) or file[name].is_virtual or file[name].external:
-                raise HrproError(f"{path}: {name} is not a data set of this file")
-            if file[name].ndim != 2 or file[name].dtype.kind != "f":
-                raise HrproError(
-                    f"{path}: {name} is {file[name].dtype} {list(file[name].shape)}; expected floats [T, D]"
-                )
-            lengths[name], widths[name] = file[name].shape
-    if not widths:
-        raise HrproError(f"{path}: no rgb or flow data set")
-    if len(set(lengths.values())) != 1:
-        raise HrproError(f"{path}: streams of different lengths: {lengths}")
+    problem = _attribute_problem(file.attrs) or _dataset_problem(file)
+    if problem:
+        raise HrproError(f"{path}: {problem}")
     try:
-        extra = {
-            name: json.loads(attributes[name]) if name in attributes else {}
-            for name in ("source", "settings", "weights", "record")
-        }
-        if wrong := [name for name, value in extra.items() if not isinstance(value, dict)]:
-            raise ValueError(f"{', '.join(wrong)}: not a JSON object")
-        clock = SnippetClock(float(attributes["fps"]), int(attributes["snippet_frames"]), int(attributes["stride"]))
-        return FeatureHeader(
-            video_id=video_id,
-            num_snippets=next(iter(lengths.values())),
-            widths=widths,
-            clock=clock,
-            duration_seconds=float(attributes["duration"]),
-            num_frames=int(attributes["frames"]),
-            **extra,
-        )
+        return _build_header(file)
     except (ValueError, TypeError) as error:
         raise HrproError(f"{path}: damaged attributes ({error}); extract the video again") from None
 
 
-def _array_problems(streams: dict[str, np.ndarray]) -> list[str]:
+def _attribute_problem(attributes: Mapping[str, Any]) -> str:
+    """Why a file is not one of ours, or not of this version; empty if it is."""
+    if missing := [name for name in _ATTRIBUTES if name not in attributes]:
+        return f"not a feature file of this tool: attribute {', '.join(missing)} missing"
+    if attributes["schema"] != SCHEMA:
+        number = str(attributes["schema"]).removeprefix("hrpro.features/")
+        is_newer = number.isdecimal() and int(number) > int(SCHEMA.rpartition("/")[2])
+        remedy = "a newer hrpro made it: update hrpro, or extract" if is_newer else "extract"
+        return f"schema {attributes['schema']!r}, expected {SCHEMA!r}; {remedy} the video again"
+    video_id = str(attributes["video_id"])
+    return "" if is_safe_id(video_id) else f"video_id {video_id!r} is not a plain name"
+
+
+def _dataset_problem(file: h5py.File) -> str:
+    """Why the streams of a file are not usable; empty if they are. No array is read."""
+    lengths: dict[str, int] = {}
+    for name in STREAMS:
+        if name not in file:
+            continue
+        # Links and virtual data sets would read other files.
+        is_linked = not isinstance(file.get(name, getlink=True), h5py.HardLink)
+        dataset = file[name] if not is_linked else None
+        if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+            return f"{name} is not a data set of this file"
+        if dataset.ndim != 2 or dataset.dtype.kind != "f":
+            return f"{name} is {dataset.dtype} {list(dataset.shape)}; expected floats [T, D]"
+        lengths[name] = len(dataset)
+    if not lengths:
+        return "no rgb or flow data set"
+    if len(set(lengths.values())) != 1:
+        return f"streams of different lengths: {lengths}"
+    return ""
+
+
+def _build_header(file: h5py.File) -> FeatureHeader:
+    """The header of a file without problems. Raises ValueError or TypeError for attributes of a wrong kind."""
+    attributes = file.attrs
+    shapes = {name: file[name].shape for name in STREAMS if name in file}
+    records = {name: json.loads(attributes[name]) if name in attributes else {} for name in _JSON_ATTRIBUTES}
+    if wrong := [name for name, value in records.items() if not isinstance(value, dict)]:
+        raise ValueError(f"{', '.join(wrong)}: not a JSON object")
+    return FeatureHeader(
+        video_id=str(attributes["video_id"]),
+        num_snippets=next(iter(shapes.values()))[0],
+        widths={name: width for name, (_, width) in shapes.items()},
+        clock=SnippetClock(float(attributes["fps"]), int(attributes["snippet_frames"]), int(attributes["stride"])),
+        duration_seconds=float(attributes["duration"]),
+        num_frames=int(attributes["frames"]),
+        **records,
+    )
+
+
+def _array_problems(streams: Mapping[str, np.ndarray]) -> list[str]:
     problems = []
     if not streams:
         return ["no streams; expected rgb, flow or both"]

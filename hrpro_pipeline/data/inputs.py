@@ -1,7 +1,7 @@
-"""What a training is given: the paths of its features, points and annotations. A run keeps them for `hrpro figures`."""
+"""The paths of a training's features, points and annotations; a run keeps them for `hrpro figures`."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from hrpro_pipeline.data.files import write_text
@@ -30,14 +30,14 @@ class Inputs:
 
 
 def write_inputs(run: Path, inputs: Inputs, evaluate_on: str | None) -> None:
-    """Write `inputs.json` of a run: where features, points and annotations lie, and the evaluated subset."""
-    kept = {name: path for name, path in asdict(inputs).items() if name in ("features", "points", "annotations")}
-    paths = {name: str(path.resolve()) for name, path in kept.items() if path is not None}
+    """Write `inputs.json` of a run: the paths of features, points and annotations, and the evaluated subset."""
+    given = {"features": inputs.features, "points": inputs.points, "annotations": inputs.annotations}
+    paths = {name: str(path.resolve()) for name, path in given.items() if path is not None}
     write_text(run / FILE_NAME, json.dumps(paths | {"evaluate_on": evaluate_on}, indent=1) + "\n")
 
 
 def read_inputs(run: Path) -> tuple[dict[str, Path], str | None]:
-    """Where a run's inputs lie, by name, and the subset that it was evaluated on; nothing for a run without the file.
+    """Paths of a run's inputs by name, and the subset it was evaluated on; `({}, None)` for a run without the file.
 
     Raises:
         HrproError: the file is damaged.

@@ -274,7 +274,7 @@ def _is_complete(out: Location, video_id: str, video: Location, wanted: _Wanted)
     try:
         header = read_header(joined(out, feature_name(video_id)))
         same = header.settings == wanted.settings and header.weights == wanted.weights
-        if not same or (header.record.get("partial_reason") is not None and not wanted.keep_partial):
+        if not same or (header.partial_reason is not None and not wanted.keep_partial):
             return False
         now = version(video)
         if header.source.get("size") != now["size"]:

@@ -99,7 +99,7 @@ def _stored(out: Location, video_id: str, features: VideoFeatures | HrproError) 
         what = "no space is left; make room and run the command again" if full else str(error)
         return Outcome(video_id, reason=f"{out}: {what}", concerns_all=full or error.errno == errno.EROFS)
     header = features.header
-    return Outcome(video_id, header.duration_seconds, partial_reason=header.record["partial_reason"])
+    return Outcome(video_id, header.duration_seconds, partial_reason=header.partial_reason)
 
 
 def main() -> None:

@@ -141,7 +141,7 @@ def _compare(
         for position, item in enumerate(items)
         if video_id in truth and item.label in number
     ]
-    bounds = np.array([(item.start, item.end) for _, _, item in rows], np.float64).reshape(-1, 2)
+    bounds = np.array([(item.start_seconds, item.end_seconds) for _, _, item in rows], np.float64).reshape(-1, 2)
     segments = [segment for video in truth.values() for segment in video.segments]
     segment_bounds = np.array([(item.start_seconds, item.end_seconds) for item in segments], np.float64).reshape(-1, 2)
     rows_of_video = _ranges(Counter(video_id for video_id, _, _ in rows))

@@ -140,7 +140,7 @@ def _detection_rows(
         if video_id in number:
             for item in items:
                 if item.label in rows:
-                    rows[item.label].append((number[video_id], item.start, item.end, item.score))
+                    rows[item.label].append((number[video_id], item.start_seconds, item.end_seconds, item.score))
     return {label: np.array(of_label).reshape(-1, 4) for label, of_label in rows.items()}
 
 
@@ -151,8 +151,8 @@ def drop_ambiguous(
     remaining: dict[str, Sequence[Detection]] = dict(detections)
     for video_id in detections.keys() & ambiguous.keys():
         items = detections[video_id]
-        bounds = np.array([(item.start, item.end, position, 0) for position, item in enumerate(items)]).reshape(-1, 4)
-        positions = outside_ambiguous(bounds, ambiguous[video_id])[:, 2]
+        rows = [(item.start_seconds, item.end_seconds, position, 0) for position, item in enumerate(items)]
+        positions = outside_ambiguous(np.array(rows).reshape(-1, 4), ambiguous[video_id])[:, 2]
         remaining[video_id] = [items[int(position)] for position in positions]
     return remaining
 

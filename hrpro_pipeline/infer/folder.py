@@ -183,7 +183,7 @@ def check_output(out: Path, format: Format) -> None:
 def model_name(path: Path, model: TrainedModel) -> str:
     """The name of a model in result files: run, digest, and warnings about its selection and weights, but no path."""
     file = path / FILE_NAME if path.is_dir() else path
-    checkpoint = model.notes.get("checkpoint", "last")
+    checkpoint = model.notes.checkpoint
     warnings = [] if checkpoint == "last" else [f"checkpoint: {checkpoint}"]
     warnings += ["random feature weights, NOT Kinetics"] if has_random_weights(model) else []
     name = f"{file.resolve().parent.name}/{file.name} sha256:{sha256(file)[:12]}"

@@ -1,1 +1,1 @@
-"""Networks and proposals that training and inference share; they import nothing of ours but each other."""
+"""Networks, candidate proposals and model files, which training and inference share."""

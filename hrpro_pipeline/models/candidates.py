@@ -1,4 +1,4 @@
-"""From a video's features to its candidate proposals: the snippet model and the proposal arithmetic joined."""
+"""Candidate proposals of a video's features: the snippet model and the proposal arithmetic joined."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 
 @dataclass(frozen=True)
 class Candidates:
-    """A video's candidates, and what they were cut from.
+    """A video's candidates, and the scores they were cut from.
 
     Attributes:
         proposals: [M, 4] rows of start, end, class, score on the snippet axis.
         fused: P, [T, C].
         background: b, [T].
-        video_scores: of the classes, [C].
+        video_scores: scores of the classes in the whole video, [C].
     """
 
     proposals: np.ndarray
@@ -34,20 +34,21 @@ def find_candidates(model: SnippetModel, features: Tensor, settings: Settings) -
     """Score a video [T, D] with a model in eval mode and cut out its candidates.
 
     A video longer than `detect.window` snippets is scored in windows, so that time and memory grow no faster than its
-    length: each window is attended to by itself, and gives the scores of its middle; a class is as sure as in its best
-    window.
+    length: attention stays within a window, and each window gives the scores of its middle. Video scores are the
+    maximum over the windows.
     """
     detect = settings.detect
-    fused, background, whole = [], [], []
-    for window, kept in windows(len(features), detect.window):
-        scores = model(features[window], Packing.of([window.stop - window.start], features.device))
-        whole.append(video_scores(scores.class_scores, [len(scores.class_scores)], settings.snippet.topk_divisor)[0])
-        fused.append(scores.fused[kept])
-        background.append(scores.background[kept])
-    class_scores = torch.stack(whole).amax(dim=0).cpu().numpy()
-    joined, joined_background = torch.cat(fused).cpu().numpy(), torch.cat(background).cpu().numpy()
-    proposals = cut_candidates(joined, joined_background, class_scores, detect)
-    return Candidates(proposals, joined, joined_background, class_scores)
+    fused_parts, background_parts, window_scores = [], [], []
+    for window, middle in windows(len(features), detect.window):
+        length = window.stop - window.start
+        scores = model(features[window], Packing.of([length], features.device))
+        window_scores.append(video_scores(scores.class_scores, [length], settings.snippet.topk_divisor)[0])
+        fused_parts.append(scores.fused[middle])
+        background_parts.append(scores.background[middle])
+    class_scores = torch.stack(window_scores).amax(dim=0).cpu().numpy()
+    fused, background = torch.cat(fused_parts).cpu().numpy(), torch.cat(background_parts).cpu().numpy()
+    proposals = cut_candidates(fused, background, class_scores, detect)
+    return Candidates(proposals, fused, background, class_scores)
 
 
 def cut_candidates(
@@ -68,17 +69,18 @@ def cut_candidates(
 
 
 def windows(length: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Cut a video into windows of at most `size` snippets that overlap by half.
+    """Cut a video of `length` snippets into windows of at most `size` that overlap by half.
 
     Yields:
-        The window, and within it the part whose scores are kept: its middle half, or up to the video's end.
+        The window, and the part of it whose scores count: its middle half, or up to an end of the video. The parts
+        follow each other without gaps.
     """
     step = max(1, size // 2)
     margin = (size - step) // 2
-    start = kept_to = 0
-    while kept_to < length:
+    start = middle_start = 0
+    while middle_start < length:
         stop = min(start + size, length)
-        keep_until = length if stop == length else stop - margin
-        yield slice(start, stop), slice(kept_to - start, keep_until - start)
-        kept_to = keep_until
+        middle_stop = length if stop == length else stop - margin
+        yield slice(start, stop), slice(middle_start - start, middle_stop - start)
+        middle_start = middle_stop
         start += step

@@ -1,9 +1,8 @@
 """A trained model as one file: both stages, settings, classes, and what its features must be."""
 
 import io
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,46 @@ SCHEMA = "hrpro.model/1"
 FILE_NAME = "model.pt"
 
 
+_ACCUMULATE = ".accumulate"
+
+
+@dataclass(frozen=True)
+class Notes:
+    """How a model came to be; None or empty where that is not known, as for imported models.
+
+    Attributes:
+        seed: of the training.
+        videos: number of training videos.
+        precision: of the matrix products in training, `float32` or `bf16`.
+        checkpoint: which one became the model: `last`, or such as `best on the points of 2 validation videos`.
+        evaluation: `stage` and `step` of that checkpoint, and its scores: `average`, `mAP@0.5`, `point_mAP`, ...
+        imported: names of the published files that the model was made of.
+        accumulate: parts that steps were cut into, by stage, where the GPU had no memory for the set number.
+    """
+
+    seed: int | None = None
+    videos: int | None = None
+    precision: str = ""
+    checkpoint: str = ""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    imported: list[str] = field(default_factory=list)
+    accumulate: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Notes":
+        """From the plain values that `as_json` gives."""
+        notes = {item.name: content[item.name] for item in fields(cls) if item.name in content}
+        parts = {key.removesuffix(_ACCUMULATE): content[key] for key in content if key.endswith(_ACCUMULATE)}
+        return cls(**notes | {"accumulate": parts})
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for `model.pt`: what is known, with a key `STAGE.accumulate` for each stage cut finer."""
+        unknown = Notes()
+        notes = {name: value for name, value in vars(self).items() if value != getattr(unknown, name)}
+        parts = notes.pop("accumulate", {})
+        return notes | {f"{stage}{_ACCUMULATE}": number for stage, number in parts.items()}
+
+
 @dataclass
 class TrainedModel:
     """Networks and everything needed to use them.
@@ -30,7 +69,7 @@ class TrainedModel:
         instance: None where stage 2 was not trained.
         widths: feature channels by stream.
         extraction: settings in the feature files it was trained on; weights: their network digests by stream.
-        notes: how it came to be (seed, videos, which checkpoint was kept, imported from).
+        notes: how it came to be.
     """
 
     snippet: SnippetModel
@@ -41,7 +80,7 @@ class TrainedModel:
     widths: dict[str, int]
     extraction: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     def to(self, device: torch.device) -> "TrainedModel":
         """Move the networks, and set them to eval mode."""
@@ -52,7 +91,7 @@ class TrainedModel:
 
 
 def build_snippet(settings: Settings, feature_dim: int, num_classes: int) -> SnippetModel:
-    """A fresh stage 1 network. Raises HrproError where the heads do not divide the width."""
+    """An untrained stage 1 network. Raises HrproError if the heads do not divide the width."""
     snippet = settings.snippet
     try:
         return SnippetModel(
@@ -71,7 +110,7 @@ def build_snippet(settings: Settings, feature_dim: int, num_classes: int) -> Sni
 
 
 def build_instance(settings: Settings, feature_dim: int) -> InstanceModel:
-    """A fresh stage 2 network."""
+    """An untrained stage 2 network."""
     return InstanceModel(feature_dim, dropout=settings.instance.dropout)
 
 
@@ -89,7 +128,7 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "widths": model.widths,
         "extraction": model.extraction,
         "weights": model.weights,
-        "notes": model.notes,
+        "notes": model.notes.as_json(),
         "snippet": _on_cpu(model.snippet.state_dict()),
         "instance": None if model.instance is None else _on_cpu(model.instance.state_dict()),
     }
@@ -103,7 +142,7 @@ def load_model(path: Path) -> TrainedModel:
         HrproError: missing, not a model of this tool, or damaged.
     """
     if path.is_dir() and not (path / FILE_NAME).exists():
-        raise HrproError(f"{path}: no {FILE_NAME} in this folder; {_instead(path)}")
+        raise HrproError(f"{path}: no {FILE_NAME} in this folder; {_hint_for_folder(path)}")
     file = path / FILE_NAME if path.is_dir() else path
     content = load_torch(file, "a model made by `hrpro train` or `hrpro import checkpoint`")
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
@@ -130,29 +169,29 @@ def load_model(path: Path) -> TrainedModel:
             widths=content["widths"],
             extraction=content["extraction"],
             weights=content["weights"],
-            notes=content["notes"],
+            notes=Notes.from_json(content["notes"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise HrproError(f"{file}: damaged model ({str(error).splitlines()[0]}); train or import it again") from None
     return model.to(torch.device("cpu"))
 
 
-def _instead(folder: Path) -> str:
-    """What to do with a folder without a model."""
-    held = "videos" if holds_videos(folder) else "features" if any(folder.glob("*.h5")) else None
-    if held is not None:
-        return f"it holds {held}: a run of `hrpro train` comes first, as in hrpro detect RUN PATH..."
+def _hint_for_folder(folder: Path) -> str:
+    """The remedy for a folder without a model."""
+    content = "videos" if holds_videos(folder) else "features" if any(folder.glob("*.h5")) else None
+    if content is not None:
+        return f"it holds {content}: a run of `hrpro train` comes first, as in hrpro detect RUN PATH..."
     if (folder / "checkpoints").is_dir():
         return "its training is not done: go on with `hrpro train ... --resume`"
     return "expected a run made by `hrpro train` or `hrpro import checkpoint`"
 
 
 def save_torch(path: Path, content: Any) -> None:
-    """`torch.save`, atomically. Raises OSError for a disk that is full, which `torch.save` itself does not name."""
-    content_bytes = io.BytesIO()
-    torch.save(content, content_bytes)
+    """`torch.save`, atomically. Raises OSError for a full disk, which `torch.save` itself does not name."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with replacing(path) as temporary:
-        temporary.write_bytes(content_bytes.getbuffer())
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_torch(file: Path, expected: str) -> Any:
@@ -165,115 +204,6 @@ def load_torch(file: Path, expected: str) -> Any:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = "not tensors and plain values alone" if "weights_only" in text else text
         raise HrproError(f"{file}: cannot be loaded safely ({reason}); expected {expected}") from None
-
-
-# Parameter names of the published code and ours, in order of application.
-_SNIPPET_NAMES = (
-    (r"^memory\.proto_vectors$", "prototypes"),
-    (r"^encoder\.RAB\.(\d+)\.", r"layers.\1."),
-    (r"\.conv_query\.", ".query."),
-    (r"\.conv_key\.", ".key."),
-    (r"\.self_atten\.", ".attention."),
-    (r"\.linear1\.", ".expand."),
-    (r"\.linear2\.", ".contract."),
-    (r"\.norm1\.", ".norm_attention."),
-    (r"\.norm2\.", ".norm_feedforward."),
-    (r"^encoder\.feature_embedding\.0\.", "embed."),
-    (r"^classifier\.1\.", "classify."),
-)
-_INSTANCE_NAMES = (
-    (r"^bcr\.start_reg_conv\.", "start_offset."),
-    (r"^bcr\.end_reg_conv\.", "end_offset."),
-    (r"^bcr\.prop_fusion\.", "fuse."),
-    (r"^bcr\.prop_completeness\.", "completeness."),
-)
-
-
-def rename_snippet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A stage 1 state dict under the published names -> under ours."""
-    renamed = {}
-    for name, value in state.items():
-        if ".conv_value." in name:  # in the published state dict, but never used
-            continue
-        ours = _rename(name, _SNIPPET_NAMES)
-        if ours == "prototypes":
-            value = value.squeeze(1)
-        elif value.ndim == 3 and ours != "embed.weight":  # a 1x1 convolution
-            value = value.squeeze(2)
-        renamed[ours] = value
-    return renamed
-
-
-def rename_instance(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A stage 2 state dict under the published names -> under ours."""
-    return {
-        _rename(name, _INSTANCE_NAMES): value.squeeze(2) if value.ndim == 3 else value for name, value in state.items()
-    }
-
-
-def import_checkpoint(stage1: Path, stage2: Path | None, classes: Sequence[str], settings: Settings) -> TrainedModel:
-    """Load state dicts that the published code saved.
-
-    Args:
-        classes: class names in the order that the checkpoint was trained with.
-        settings: its post-processing and extraction settings; the network's shape is read from the tensors.
-
-    Raises:
-        HrproError: wrong number of classes, or tensors that do not fit.
-    """
-    state = rename_snippet(_state_dict(stage1, "memory.proto_vectors"))
-    known, feature_dim = state["prototypes"].shape
-    if known != len(classes):
-        raise HrproError(
-            f"{stage1}: made for {known} classes, but {len(classes)} class names were given; "
-            f"--classes takes {known} names, one a line, in the order of its training"
-        )
-    if len(set(classes)) != len(classes):
-        raise HrproError("the class names have duplicates")
-    layers = {name.split(".")[1] for name in state if name.startswith("layers.")}
-    snippet_settings = settings.snippet.model_copy(
-        update={
-            "attention_layers": len(layers),
-            "feedforward": len(state["layers.0.expand.bias"]) if layers else settings.snippet.feedforward,
-        }
-    )
-    settings = settings.model_copy(update={"snippet": snippet_settings})
-    snippet = build_snippet(settings, feature_dim, len(classes))
-    _fill(snippet, state, stage1)
-    instance = None
-    if stage2 is not None:
-        instance = build_instance(settings, feature_dim)
-        _fill(instance, rename_instance(_state_dict(stage2, "bcr.prop_fusion.0.weight")), stage2)
-    extract = settings.extract
-    return TrainedModel(
-        snippet=snippet,
-        instance=instance,
-        classes=tuple(classes),
-        settings=settings,
-        clock=SnippetClock(extract.fps, extract.snippet_frames, extract.stride),
-        widths={"rgb": feature_dim // 2, "flow": feature_dim - feature_dim // 2},
-        notes={"imported": [file.name for file in (stage1, stage2) if file is not None]},
-    )
-
-
-def _state_dict(file: Path, landmark: str) -> dict[str, Tensor]:
-    content = load_torch(file, "a state dict saved by the published code")
-    if not isinstance(content, dict) or landmark not in content:
-        raise HrproError(f"{file}: no tensor {landmark}; expected a state dict saved by the published code")
-    return content
-
-
-def _fill(module: torch.nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise HrproError(f"{file}: tensors do not fit: {' '.join(str(error).split())}") from None
-
-
-def _rename(name: str, table: Sequence[tuple[str, str]]) -> str:
-    for pattern, replacement in table:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

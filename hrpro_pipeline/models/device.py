@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""The device to compute on."""
 
 import logging
 from collections.abc import Callable
@@ -16,13 +16,18 @@ Result = TypeVar("Result")
 
 
 def send(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array to a device, by way of pinned memory, so that nothing waits for the copy."""
+    """Copy an array to a device through pinned memory, so that nothing waits for the copy."""
     tensor = torch.from_numpy(array)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`. Raises HrproError where it is not there."""
+    """The device for `auto` (CUDA if there is a GPU), `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UsageError: another name.
+        HrproError: a GPU that this machine does not have.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -32,12 +37,12 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise HrproError(f"device {name}: this machine has {torch.cuda.device_count()} CUDA GPUs; use --device cpu")
+        raise HrproError(f"device {name}: this machine has {torch.cuda.device_count()} CUDA GPUs; use `device=cpu`")
     return device
 
 
 class Movable(Protocol):
-    """Networks that can go to another device."""
+    """Networks that move to a device in place."""
 
     def to(self, device: torch.device) -> Any:
         """Move to a device."""
@@ -46,10 +51,10 @@ class Movable(Protocol):
 def or_on_cpu(
     compute: Callable[[Tensor], Result], networks: Movable, features: Tensor, device: torch.device, name: str
 ) -> Result:
-    """`compute(features)` on `device`; on the CPU where it has no memory for that, which the log says.
+    """`compute(features)` on `device`, or on the CPU if the GPU runs out of memory; the log says so.
 
     Args:
-        networks: those that `compute` uses; they are on `device` now and afterwards.
+        networks: the networks that `compute` uses; they are on `device` before and after.
         name: of the video, for the log.
     """
     try:

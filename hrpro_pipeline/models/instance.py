@@ -1,7 +1,7 @@
 """Stage 2: completeness and boundary regression of proposals (paper, Eq. 9-13).
 
-As in stage 1, videos are packed: features [N, D] of all videos one after the other, proposals [M, 2] of all videos with
-`video` [M] saying whose they are.
+As in stage 1, videos are packed: features [N, D] of all videos one after the other, proposals [M, 2] of all videos, and
+`video` [M], the index of each proposal's video.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 ROI_BINS = 12
 EDGE_BINS = ROI_BINS // 6
 EXTENSION = 0.25
-# Proposals whose RoI features [12, D] are in memory at once, and samples of each of their bins.
+# Most proposals, and most samples a bin in sum, whose RoI features [12, D] are in memory at once.
 _CHUNK = 1024
 _SAMPLES = 2**17
 
@@ -44,9 +44,9 @@ def roi_features(features: Tensor, first: Tensor, count: Tensor, proposals: Tens
 
     Args:
         features: [N, D]; snippet t of a video is the interval [t, t + 1). Outside the video features are zero.
-        first, count: index of each video's first snippet, and how many it has, [B].
-        proposals: [M, 2], start and end on their video's snippet axis.
-        video: [M], of each proposal.
+        first, count: index of each video's first snippet, and its number of snippets, [B].
+        proposals: [M, 2], start and end on the snippet axis of their video.
+        video: [M], index of each proposal's video.
 
     Returns:
         [M, 12, D].
@@ -77,7 +77,7 @@ def roi_features(features: Tensor, first: Tensor, count: Tensor, proposals: Tens
 
 
 def _sampling(proposals: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Where proposals [M, 2] of videos of `length` [M] are sampled: start and extent, and samples of each bin."""
+    """Sampling of proposals [M, 2] in videos of `length` [M]: start, extent, and samples a bin, [M] each."""
     start, end = proposals.double().unbind(dim=1)  # a day is 135,000 snippets: float32 would be 0.01 off
     margin = EXTENSION * (end - start)
     # Half a snippet is taken off because interpolation puts the first snippet's center at 0. RoIAlign's smallest
@@ -93,7 +93,7 @@ def pool_parts(features: Tensor, first: Tensor, count: Tensor, proposals: Tensor
     """Max-pool the RoI features of start (2 bins), center (8) and end (2); arguments as for `roi_features`."""
     pooled: list[tuple[Tensor, Tensor, Tensor]] = []
     samples = _sampling(proposals, count[video])[2].tolist()
-    for rows in _pieces(samples):
+    for rows in _chunks(samples):
         roi = roi_features(features, first, count, proposals[rows], video[rows])
         pooled.append(
             (
@@ -105,14 +105,14 @@ def pool_parts(features: Tensor, first: Tensor, count: Tensor, proposals: Tensor
     return Parts(*(torch.cat(part) for part in zip(*pooled, strict=True)))
 
 
-def _pieces(samples: Sequence[int]) -> Iterator[slice]:
-    """Cut proposals, by the samples of their bins, into pieces that fit into memory; one empty piece for none."""
-    start = held = 0
-    for index, own in enumerate(samples):
-        if index > start and (held + own > _SAMPLES or index - start == _CHUNK):
+def _chunks(samples: Sequence[int]) -> Iterator[slice]:
+    """Cut proposals, by the samples of their bins, into chunks that fit into memory; one empty chunk for none."""
+    start = total = 0
+    for index, count in enumerate(samples):
+        if index > start and (total + count > _SAMPLES or index - start == _CHUNK):
             yield slice(start, index)
-            start, held = index, 0
-        held += own
+            start, total = index, 0
+        total += count
     yield slice(start, len(samples))
 
 
@@ -121,7 +121,7 @@ def _head(dim: int) -> nn.Sequential:
 
 
 class InstanceModel(nn.Module):
-    """Pooled parts of proposals and the proposals [M, 2] -> InstanceScores."""
+    """Pooled parts of proposals, and the proposals [M, 2] -> InstanceScores."""
 
     def __init__(self, feature_dim: int, *, dropout: float = 0.7) -> None:
         super().__init__()

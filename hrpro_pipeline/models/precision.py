@@ -1,4 +1,4 @@
-"""The arithmetic of matrix products and convolutions."""
+"""Precision of matrix products and convolutions."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal

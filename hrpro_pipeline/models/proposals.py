@@ -13,15 +13,15 @@ def upsample(scores: np.ndarray, factor: int) -> np.ndarray:
     length = len(scores)
     if length == 1:
         return np.repeat(scores.astype(np.float64), factor, axis=0)
-    at = np.arange(length * factor) / factor
-    left = np.minimum(at.astype(np.int64), length - 2)
+    positions = np.arange(length * factor) / factor
+    left = np.minimum(positions.astype(np.int64), length - 2)
     # The slope is taken in the precision of the scores, as the published code does.
     slope = np.diff(scores, axis=0)[left].astype(np.float64)
-    return slope * (at - left)[:, None] + scores[left]
+    return slope * (positions - left)[:, None] + scores[left]
 
 
 def runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Runs of True along the last axis of [G, L] -> row, first index and index after the last, of each run."""
+    """Runs of True along the last axis of [G, L] -> row, start and end (exclusive) of each run, [M] each."""
     edges = np.diff(np.pad(active.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     rows, starts = np.nonzero(edges == 1)
     _, ends = np.nonzero(edges == -1)
@@ -31,7 +31,7 @@ def runs(active: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def outer_inner_contrast(
     scores: np.ndarray, rows: np.ndarray, starts: np.ndarray, ends: np.ndarray, outer_ratio: float
 ) -> np.ndarray:
-    """Mean score inside minus mean score in the margins of `outer_ratio` lengths on both sides.
+    """OIC score: mean score inside minus mean score in the margins of `outer_ratio` lengths on both sides.
 
     Args:
         scores: [G, L].
@@ -69,7 +69,7 @@ def candidate_proposals(
     Args:
         fused: P, [T, C].
         background: b, [T].
-        video_scores: [C]; classes at or over `class_threshold` are localized, or the best one where there is none.
+        video_scores: [C]; classes at or over `class_threshold` are localized, or the best class if none is.
         class_grid: thresholds on P as (start, stop, step); below the threshold P is zeroed before its runs are scored.
         attention_grid: thresholds on 1 - b; the runs are scored on P as it is.
         drop_runs_at_zero: leave out a class whose only active upsampled position is the first.
@@ -77,25 +77,25 @@ def candidate_proposals(
     Returns:
         [M, 4] rows of start, end, class, score.
     """
-    chosen = np.flatnonzero(video_scores >= class_threshold)
-    if not len(chosen):
-        chosen = np.array([np.argmax(video_scores)])
-    dense = upsample(fused[:, chosen], upsample_factor)  # [L, K]
+    selected_classes = np.flatnonzero(video_scores >= class_threshold)  # [K]
+    if not len(selected_classes):
+        selected_classes = np.array([np.argmax(video_scores)])
+    dense = upsample(fused[:, selected_classes], upsample_factor)  # [L, K]
     attention = upsample(1 - background[:, None], upsample_factor)[:, 0]  # [L]
     class_levels, attention_levels = np.arange(*class_grid), np.arange(*attention_grid)
     # Runs are of positive values, so that a threshold of 0 does not take the whole video.
-    attended = np.where(attention >= attention_levels[:, None], attention, 0) > 0  # [G, L]
-    found = [NO_PROPOSALS]
-    for column, label in enumerate(chosen):
+    attended = np.where(attention >= attention_levels[:, None], attention, 0) > 0  # [Ga, L]
+    proposals = [NO_PROPOSALS]
+    for column, label in enumerate(selected_classes):
         score = dense[:, column]
-        cut = np.where(score >= class_levels[:, None], score, 0)
-        scored = np.concatenate([cut, np.broadcast_to(score, attended.shape)])
+        cut = np.where(score >= class_levels[:, None], score, 0)  # [Gc, L]
+        scored = np.concatenate([cut, np.broadcast_to(score, attended.shape)])  # [Gc + Ga, L]
         active = np.concatenate([cut > 0, attended])
         if drop_runs_at_zero:
             active[~active[:, 1:].any(axis=1)] = False
         rows, starts, ends = runs(active)
         contrast = outer_inner_contrast(scored, rows, starts, ends, outer_ratio)
-        found.append(
+        proposals.append(
             np.stack([starts / upsample_factor, ends / upsample_factor, np.full(len(rows), label), contrast], axis=1)
         )
-    return np.concatenate(found)
+    return np.concatenate(proposals)

@@ -1,7 +1,7 @@
 """Stage 1: the snippet model with its reliability-aware attention block and prototype memory (paper, Eq. 2-6).
 
-Videos of any length are packed: the snippets of all videos of a batch one after the other, [N, D] with N their number,
-beside the videos' lengths. Nothing is padded, and no video sees another.
+Videos of any length are packed: the N snippets of all videos of a batch one after the other, [N, D], with the lengths
+of the videos. Nothing is padded, and no video sees another.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Packing:
-    """Where each video lies in packed snippets.
+    """Places of the videos in packed snippets; the tensors are on the device of the snippets.
 
     Attributes:
-        lengths: snippets of each video, [B], known to the host.
-        video: of each snippet, [N], on the device as are the others.
+        lengths: snippets of each video, [B], on the host.
+        video: index of each snippet's video, [N].
         first, last: index of each video's first and last snippet, [B].
-        count: `lengths`, [B].
+        count: `lengths` as a tensor, [B].
     """
 
     lengths: tuple[int, ...]
@@ -33,28 +33,28 @@ class Packing:
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> "Packing":
-        """For videos of these lengths; brought to the device in one copy that nothing waits for."""
+        """Packing of videos of these lengths; copied to the device at once, and nothing waits for the copy."""
         count = np.asarray(lengths, np.int64)
         last = np.cumsum(count) - 1
         video = np.repeat(np.arange(len(count)), count)
-        together = torch.from_numpy(np.concatenate([video, last - count + 1, last, count]))
+        joined = torch.from_numpy(np.concatenate([video, last - count + 1, last, count]))
         if device.type == "cuda":
-            together = together.pin_memory()
+            joined = joined.pin_memory()
         sizes = [len(video), len(count), len(count), len(count)]
-        return cls(tuple(count.tolist()), *together.to(device, non_blocking=True).split(sizes))
+        return cls(tuple(count.tolist()), *joined.to(device, non_blocking=True).split(sizes))
 
     def __len__(self) -> int:
         return len(self.lengths)
 
 
 class SnippetScores(NamedTuple):
-    """What the snippet model says of packed videos.
+    """Scores and embedding of packed snippets.
 
     Attributes:
         class_scores: S, [N, C].
         background: b, [N]; the class-agnostic attention A of the paper is 1 - b.
         fused: P = S (1 - b), [N, C].
-        embedding: [N, D], the features that prototypes live among.
+        embedding: [N, D], in the space of the prototypes.
     """
 
     class_scores: Tensor
@@ -64,7 +64,7 @@ class SnippetScores(NamedTuple):
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout` with `dropout` below."""
+    """`nn.Dropout` by the function `dropout`."""
 
     def forward(self, values: Tensor) -> Tensor:
         return dropout(values, self.p) if self.training else values
@@ -81,22 +81,22 @@ def dropout(values: Tensor, probability: float) -> Tensor:
     count = values.numel()
     words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
     draws = words.view(torch.int16)[:count].view(values.shape)
-    kept = draws >= min(round(probability * 2**16), 2**16 - 1) - 2**15
-    return values * kept.to(values.dtype).mul_(1 / (1 - probability))
+    mask = draws >= min(round(probability * 2**16), 2**16 - 1) - 2**15
+    return values * mask.to(values.dtype).mul_(1 / (1 - probability))
 
 
 class AttentionLayer(nn.Module):
     """One layer of the reliability-aware attention block, packed tokens [L, D] -> [L, D].
 
-    Query and key pass a projection of their own before multi-head attention, the value does not; residuals are
-    normalized afterwards; ReLU, where the paper says GELU.
+    Query and key each pass another projection before multi-head attention, the value does not. Normalization follows
+    the residual sums. As in the published code, ReLU instead of the paper's GELU.
     """
 
     def __init__(self, dim: int, heads: int, feedforward: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
-        # Its parameters are used, not its forward, which knows no packed sequences.
+        # Only its parameters are used: its forward does not take packed sequences.
         self.attention = nn.MultiheadAttention(dim, heads, dropout=attention_dropout, batch_first=True)
         self.expand = nn.Linear(dim, feedforward)
         self.contract = nn.Linear(feedforward, dim)
@@ -125,7 +125,7 @@ class AttentionLayer(nn.Module):
         weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
         first, second, third = weight.chunk(3)
         if len(tokens) > len(first):
-            # Two linear maps in a row are one: cheaper to multiply out once there are more tokens than channels.
+            # Two linear maps in a row are one, which is cheaper to multiply out if there are more tokens than channels.
             merged = torch.cat([first @ self.query.weight, second @ self.key.weight, third])
             shifts = [first @ self.query.bias, second @ self.key.bias, bias.new_zeros(len(third))]
             return F.linear(tokens, merged, bias + torch.cat(shifts))
@@ -136,8 +136,8 @@ class AttentionLayer(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, dropout_probability: float) -> Tensor:
     """Softmax attention, [H, L, K] each -> [H, L, K], with dropout on the weights."""
     if query.device.type != "cpu" or dropout_probability == 0:
-        found = F.scaled_dot_product_attention(query[None], key[None], value[None], dropout_p=dropout_probability)
-        return found[0]
+        batch = F.scaled_dot_product_attention(query[None], key[None], value[None], dropout_p=dropout_probability)
+        return batch[0]
     # On the CPU, torch has no fused kernel with dropout, and its dropout takes longer than the products.
     weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(1, 2), dim=-1)
     return dropout(weights, dropout_probability) @ value
@@ -146,8 +146,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_probability: float
 class SnippetModel(nn.Module):
     """Packed features [N, D] of videos -> SnippetScores.
 
-    The C prototypes are a buffer [C, D]: not trained by gradients, but kept by `losses.moving_prototypes`.
-    A class that never had a point keeps a prototype of zeros.
+    The C prototypes are a buffer [C, D]: not trained by gradients, but updated by `losses.moving_prototypes`.
+    The prototype of a class without points stays zero.
 
     Args:
         scrambled_prototypes: re-view the [C, D] memory as [D, C] instead of transposing it before its columns join
@@ -189,7 +189,7 @@ class SnippetModel(nn.Module):
         return SnippetScores(class_scores, background, class_scores * (1 - background[:, None]), embedding.float())
 
     def _attended(self, features: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Snippets [N, D] through the attention block; each video's snippets are joined by the prototypes there."""
+        """Snippets [N, D] after the attention block, where the prototypes join the snippets of each video."""
         if not len(self.layers):
             return features
         num_classes, dim = self.prototypes.shape

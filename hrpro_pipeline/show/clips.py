@@ -26,7 +26,7 @@ def clip_name(rank: int, detection: Detection) -> str:
     except HrproError:
         label = "action"
     label = label.encode("utf-8", "replace")[:_MOST_LABEL_BYTES].decode("utf-8", "ignore")
-    return f"{rank:02d}_{label}_{detection.start:.2f}-{detection.end:.2f}.mp4"
+    return f"{rank:02d}_{label}_{detection.start_seconds:.2f}-{detection.end_seconds:.2f}.mp4"
 
 
 def num_passes(detections: Sequence[Detection]) -> int:
@@ -51,9 +51,9 @@ def write_clips(
             path.unlink()
     clips = []
     for rank, item in enumerate(detections, start=1):
-        start, end = max(0.0, item.start), min(info.duration_seconds, item.end)
+        start, end = max(0.0, item.start_seconds), min(info.duration_seconds, item.end_seconds)
         if start < end:
-            clips.append((start, end, folder / clip_name(rank, replace(item, start=start, end=end))))
+            clips.append((start, end, folder / clip_name(rank, replace(item, start_seconds=start, end_seconds=end))))
     clips.sort(key=lambda clip: clip[:2])
     for first in range(0, len(clips), _CLIPS_PER_PASS):
         _cut(read(), info, clips[first : first + _CLIPS_PER_PASS])

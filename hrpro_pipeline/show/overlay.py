@@ -44,8 +44,10 @@ def score_floor(best: float) -> float:
 
 def _is_double(first: Detection, second: Detection) -> bool:
     """Whether two detections are of the same class, and half of the shorter one lies in the other."""
-    shared = min(first.end, second.end) - max(first.start, second.start)
-    return first.label == second.label and 2 * shared >= min(first.end - first.start, second.end - second.start)
+    shared = min(first.end_seconds, second.end_seconds) - max(first.start_seconds, second.start_seconds)
+    return first.label == second.label and 2 * shared >= min(
+        first.end_seconds - first.start_seconds, second.end_seconds - second.start_seconds
+    )
 
 
 def write_overlay(
@@ -92,7 +94,7 @@ class _Drawing:
         """A copy of the image with the labels and the cursor of this time."""
         image = image.copy()
         height, width = self.size
-        running = [item for item in self._detections if item.start <= seconds < item.end][:MOST_LABELS]
+        running = [item for item in self._detections if item.start_seconds <= seconds < item.end_seconds][:MOST_LABELS]
         if running:
             panel, opaque = self._labels(*running)
             area = image[: panel.shape[0], : panel.shape[1]]
@@ -108,7 +110,9 @@ class _Drawing:
     def _timeline(self, height: int, width: int) -> np.ndarray:
         bar = np.zeros((height, width, 3), np.uint8)
         for item in reversed(self._detections):  # the best ones on top
-            first, last = (int(seconds / self._duration_seconds * width) for seconds in (item.start, item.end))
+            first, last = (
+                int(seconds / self._duration_seconds * width) for seconds in (item.start_seconds, item.end_seconds)
+            )
             bar[:, max(0, first) : max(1, last, first + 1)] = self._colors[item.label]
         return bar
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hrpro_pipeline.data.annotations import Point, VideoAnnotation
+from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, VideoDetections
 from hrpro_pipeline.data.failures import Failure
+from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import KINDS, Diagnosis
 from hrpro_pipeline.infer.evaluation import Evaluation
@@ -107,7 +108,7 @@ def report_data(
 def _page_video(video: VideoDetections, diagnosis: Diagnosis | None, min_score: float, top: int) -> _PageVideo:
     """The `top` best detections of a video that reach `min_score`, and their kinds."""
     for item in video.detections:
-        if not all(map(math.isfinite, (item.score, item.start, item.end))):
+        if not all(map(math.isfinite, (item.score, item.start_seconds, item.end_seconds))):
             raise HrproError(f"{video.video_id}: {item} is not finite; expected numbers for score, start and end")
     known_kinds = diagnosis.kinds.get(video.video_id) if diagnosis else None
     kinds: Sequence[int | None] = known_kinds or [None] * len(video.detections)
@@ -159,7 +160,7 @@ def _video(
     ]
     marks = _point_marks(points, truth, number)
     detections: list[list[Any]] = [
-        [number[item.label], *_inside(item.start, item.end, duration), round(item.score, 4), kind]
+        [number[item.label], *_inside(item.start_seconds, item.end_seconds, duration), round(item.score, 4), kind]
         for item, kind in zip(video.detections, page.kinds, strict=True)
     ]
     labels = [item[0] for item in (*sorted(segments), *sorted(marks), *detections)]

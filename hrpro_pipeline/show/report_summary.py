@@ -90,7 +90,7 @@ def _histograms(detections: Mapping[str, VideoDetections], diagnosis: Diagnosis 
 
 
 def _lengths(items: Sequence[Detection]) -> list[float]:
-    return [item.end - item.start for item in items]
+    return [item.end_seconds - item.start_seconds for item in items]
 
 
 def _scores(items: Sequence[Detection]) -> list[float]:

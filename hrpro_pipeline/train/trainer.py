@@ -4,7 +4,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hrpro_pipeline.configs.schema import Settings
 from hrpro_pipeline.data.dataset import TrainingSet
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, build_instance, build_snippet, save_model
+from hrpro_pipeline.models.checkpoint import FILE_NAME, Notes, TrainedModel, build_instance, build_snippet, save_model
 from hrpro_pipeline.models.precision import resolve_precision
 from hrpro_pipeline.models.snippet import SnippetModel, prototype_similarity
 from hrpro_pipeline.train import parallel
@@ -159,7 +159,7 @@ class Trainer:
             widths=data.widths,
             extraction=data.extraction,
             weights=data.weights,
-            notes={"seed": self.seed, "videos": len(data.videos), "precision": precision, "checkpoint": "last"},
+            notes=Notes(seed=self.seed, videos=len(data.videos), precision=precision, checkpoint="last"),
         )
 
     def train(self, resume: bool, stage1: SnippetModel | None) -> TrainedModel:
@@ -174,11 +174,11 @@ class Trainer:
         resumed = ("snippet", -1) if resume else None
         if checkpoint is not None:
             resumed = (checkpoint.stage, checkpoint.step)
-            self.model.notes |= checkpoint.notes
+            self.model.notes = Notes.from_json(checkpoint.notes)
             self.parts |= checkpoint.parts
         with Journal(self.folder, self.settings.snippet.steps, resumed, writes=parallel.rank() == 0) as self.journal:
             self._train_stages(checkpoint, stage1)
-            if self.watch.evaluate is not None and "evaluation" not in self.model.notes:  # nothing was trained
+            if self.watch.evaluate is not None and not self.model.notes.evaluation:  # nothing was trained
                 self._evaluate("snippet", "step", self.settings.snippet.steps, self.model.snippet, 0.0)
                 self._take_best("snippet", "step", self.model.snippet)
             end = ("instance", self.settings.instance.epochs)
@@ -282,7 +282,7 @@ class Trainer:
         numbers = ", ".join(f"{name} {100 * values[name]:.2f}" for name in ("average", "point_mAP") if name in values)
         log.info("%s, %s %d: %s", stage, unit, step, numbers)
         if self.watch.select is None:
-            self.model.notes["evaluation"] = {"stage": stage, "step": step, **values}
+            self._note(evaluation={"stage": stage, "step": step, **values})
         elif self.best is None or values[self.watch.select.key] > self.best.score:
             state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
             self.best = _Best(values[self.watch.select.key], step, state, values)
@@ -297,8 +297,8 @@ class Trainer:
         if best is None:  # no step, no evaluation
             return
         network.load_state_dict(best.network)
-        self.model.notes["checkpoint"] = f"best on {select.data}"
-        self.model.notes["evaluation"] = {"stage": stage, "step": best.step, **best.evaluation}
+        evaluation = {"stage": stage, "step": best.step, **best.evaluation}
+        self._note(checkpoint=f"best on {select.data}", evaluation=evaluation)
         log.info("%s: took the checkpoint of %s %d, the best on %s", stage, unit, best.step, select.data)
 
     def _draw(self, stage: str, step: int, last: bool = False) -> None:
@@ -317,11 +317,14 @@ class Trainer:
         self.drawn_at = time.monotonic()
         self.drawing_seconds = self.drawn_at - started
 
+    def _note(self, **values: Any) -> None:
+        self.model.notes = replace(self.model.notes, **values)
+
     def _note_parts(self) -> None:
         """Say what to set, where steps had to be cut finer than set."""
         for stage, set_to in (("snippet", self.settings.snippet), ("instance", self.settings.instance)):
             if (parts := self.parts.get(stage, 0)) > set_to.accumulate:
-                self.model.notes[f"{stage}.accumulate"] = parts
+                self._note(accumulate=self.model.notes.accumulate | {stage: parts})
                 log.warning("the GPU has no memory for whole steps: set `%s.accumulate=%d` next time", stage, parts)
 
     def _save_model(self) -> None:
@@ -336,7 +339,7 @@ class Trainer:
                 step=number,
                 network=stage.network.state_dict(),
                 snippet=self.model.snippet.state_dict() if stage.name != "snippet" else None,
-                notes=self.model.notes,
+                notes=self.model.notes.as_json(),
                 optimizer=stage.optimizer.state_dict(),
                 best=None if best is None else {name: getattr(best, name) for name in _Best.__dataclass_fields__},
                 parts=self.parts,
