@@ -37,7 +37,7 @@ def _feature_file(header: FeatureHeader) -> Iterator[str]:
         f"snippets: {header.num_snippets} of {clock.snippet_frames} frames every {clock.stride}; "
         f"the first covers {first[0]:.2f}-{first[1]:.2f} s, the last {last[0]:.2f}-{last[1]:.2f} s"
     )
-    if reason := header.record.get("partial_reason"):
+    if reason := header.partial_reason:
         yield f"in part: {reason}"
     yield from _shared(header)
     for name in ("source", "record"):
@@ -60,7 +60,7 @@ def _feature_folder(path: Path) -> Iterator[str]:
     snippets = sum(header.num_snippets for header in headers)
     hours = sum(header.duration_seconds for header in headers) / 3600
     yield f"features of {len(headers)} videos: {hours:.2f} hours, {snippets} snippets"
-    if partial := [header.video_id for header in headers if header.record.get("partial_reason")]:
+    if partial := [header.video_id for header in headers if header.partial_reason]:
         yield f"in part: {', '.join(partial)}"
     kinds = {json.dumps([header.settings, header.weights], sort_keys=True): header for header in headers}
     if len(kinds) > 1:

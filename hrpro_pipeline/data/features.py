@@ -52,6 +52,11 @@ class FeatureHeader:
     weights: dict[str, str] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def partial_reason(self) -> str | None:
+        """Why the features end before the video does; None if they do not."""
+        return self.record.get("partial_reason")
+
 
 @dataclass(frozen=True)
 class VideoFeatures:
