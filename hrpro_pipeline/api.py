@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from hrpro_pipeline.data.point_labels import Distribution, draw_points, points_c
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.folder import ExtractionSummary, extract_folder
+from hrpro_pipeline.extract.options import Decoder, EngineName, ExtractOptions, FlowBackend, Workers
 from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.infer.diagnosis import diagnose
 from hrpro_pipeline.infer.evaluation import Evaluation, drop_ambiguous, evaluate
@@ -129,15 +130,9 @@ def extract_features(
         list(paths),
         out,
         load_settings(preset, overrides).extract,
-        weights=weights,
-        flow=flow,
-        decoder=decoder,
-        device=device,
-        engine=engine,
-        workers=workers,
-        ray_address=ray_address,
+        ExtractOptions(weights, cast(FlowBackend, flow), cast(Decoder, decoder), device, keep_partial),
+        Workers(cast(EngineName, engine), workers, ray_address),
         overwrite=overwrite,
-        keep_partial=keep_partial,
     )
 
 

@@ -1,8 +1,9 @@
 """Features of raw videos, extracted the way that a model was trained."""
 
-from dataclasses import replace
+from typing import cast
 
 from hrpro_pipeline.extract.extractor import Extractor, load_extractor
+from hrpro_pipeline.extract.options import Decoder, ExtractOptions, FlowBackend
 from hrpro_pipeline.models.checkpoint import TrainedModel
 
 
@@ -26,8 +27,8 @@ def extractor_for(
     if weights == "auto":
         weights = "random" if has_random_weights(model) else "kinetics"
     flow = str(model.extraction.get("flow_algorithm", "auto")).removeprefix("tvl1-")
-    extractor = load_extractor(model.settings.extract, weights, flow, decoder, device)
-    return replace(extractor, keep_partial=keep_partial)
+    options = ExtractOptions(weights, cast(FlowBackend, flow), cast(Decoder, decoder), device, keep_partial)
+    return load_extractor(model.settings.extract, options)
 
 
 def has_random_weights(model: TrainedModel) -> bool:
