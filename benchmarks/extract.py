@@ -34,9 +34,11 @@ from hrpro_pipeline.extract.backbones import load_backbones
 from hrpro_pipeline.extract.flow import tvl1
 from hrpro_pipeline.extract.folder import extract_folder
 from hrpro_pipeline.extract.i3d import random_i3d
+from hrpro_pipeline.extract.options import ExtractOptions
 from hrpro_pipeline.extract.preprocess import gray
-from hrpro_pipeline.extract.video.frames import FrameChunk, resize_frame, resized_size
+from hrpro_pipeline.extract.video.frames import FrameChunk
 from hrpro_pipeline.extract.video.process import DecodeRequest, stream_video
+from hrpro_pipeline.extract.video.resize import resize_frame, resized_size
 from hrpro_pipeline.extract.weights import RANDOM_SEED
 from hrpro_pipeline.models.device import resolve_device
 
@@ -123,12 +125,12 @@ def _networks(ports: dict[str, Network], clips: int, device: torch.device, compi
 def _chains(
     videos: list[Path], ports: dict[str, Network], device: torch.device, skip_plain: bool
 ) -> Iterator[dict[str, Any]]:
-    settings = ExtractSettings()
+    settings, options = ExtractSettings(), ExtractOptions(weights="random", device=str(device))
     folder = videos[0].parent
-    # Compiled functions and thread pools are there before the clock runs.
-    extract_folder([videos[0]], folder / "warm", settings, weights="random", device=str(device))
+    # Functions are compiled and thread pools started before the clock runs.
+    extract_folder([videos[0]], folder / "warm", settings, options)
     with _Utilization(device) as usage:
-        summary = extract_folder(videos, folder / "features", settings, weights="random", device=str(device))
+        summary = extract_folder(videos, folder / "features", settings, options)
     line: dict[str, Any] = {
         "what": "whole chain",
         "videos": len(videos),

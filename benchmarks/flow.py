@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from machine import copy_rate, describe, emit, matmul_rate, timed
 
-from hrpro_pipeline.extract.flow import flow_levels, tvl1, tvl1_cpu
-from hrpro_pipeline.extract.preprocess import gray, resize_frame
+from hrpro_pipeline.extract.flow import tvl1, tvl1_cpu
+from hrpro_pipeline.extract.flow.levels import flow_levels
+from hrpro_pipeline.extract.preprocess import gray
 from hrpro_pipeline.extract.video.decoding import decode
+from hrpro_pipeline.extract.video.resize import resize_frame
 from hrpro_pipeline.models.device import resolve_device
 
 # An iteration reads six fields of state and three of coefficients a pixel and writes the six, in float32; and adds,
@@ -86,12 +88,12 @@ def main() -> None:
 
 def _frames(video: Path, count: int, size: tuple[int, int]) -> np.ndarray:
     """The first gray frames, resized."""
-    found = []
+    frames = []
     for _, frame in decode(video, "auto"):
-        found.append(gray(resize_frame(frame, size)))
-        if len(found) == count:
+        frames.append(resize_frame(frame, size))
+        if len(frames) == count:
             break
-    return np.stack(found)
+    return gray(torch.from_numpy(np.stack(frames))).numpy()
 
 
 def _iterations(frames: np.ndarray) -> float:

@@ -22,6 +22,8 @@ from descendants import descendants
 from machine import describe, emit
 from made_videos import write_drifting
 
+# Modules of the processes that are killed.
+MODULES = {"worker": "extract.worker", "decoder_process": "extract.video.process"}
 SETTINGS = ["--weights", "random", "--device", "cpu", "--set", "extract.resize=64", "--set", "extract.crop=64"]
 
 
@@ -73,13 +75,13 @@ def _extract(
     """Seconds, exit code, and how many processes of each kind were killed, one when so many videos were done."""
     words = ["extract", folder / "videos", "--out", folder / out, "--workers", workers, *SETTINGS]
     started = time.perf_counter()
-    killed = {"worker": 0, "decoder_process": 0}
+    killed = dict.fromkeys(MODULES, 0)
     with subprocess.Popen([sys.executable, "-m", "hrpro_pipeline", *map(str, words)], stdout=sys.stderr) as process:
         for moment in moments:
             while process.poll() is None:
-                found = [(pid, kind) for kind in killed for pid in descendants(process.pid, f"extract.{kind}")]
-                if found and len(list((folder / out).glob("[!.]*.h5"))) >= moment:
-                    pid, kind = rng.choice(found)
+                alive = [(pid, kind) for kind in MODULES for pid in descendants(process.pid, MODULES[kind])]
+                if alive and len(list((folder / out).glob("[!.]*.h5"))) >= moment:
+                    pid, kind = rng.choice(alive)
                     os.kill(pid, signal.SIGKILL)
                     killed[kind] += 1
                     break

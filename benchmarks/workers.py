@@ -18,6 +18,7 @@ from made_videos import write_drifting
 
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.extract.folder import extract_folder
+from hrpro_pipeline.extract.options import ExtractOptions, Workers
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
             # One worker by itself runs in this process, with every thread; here each has its own, and one thread.
             threads = torch.get_num_threads()
             torch.set_num_threads(count)
-            _measure(folder, f"{count} local", arguments, engine="local", workers=max(count, 1))
+            _measure(folder, f"{count} local", arguments, Workers(count=max(count, 1)))
             torch.set_num_threads(threads)
         for count in arguments.nodes:
             _on_nodes(folder, count, arguments)
@@ -51,34 +52,28 @@ def _on_nodes(folder: Path, count: int, arguments: argparse.Namespace) -> None:
         for _ in range(count):
             cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        _measure(folder, f"{count} ray", arguments, engine="ray", ray_address=cluster.address)
+        _measure(folder, f"{count} ray", arguments, Workers("ray", ray_address=cluster.address))
     finally:
         cluster.shutdown()
 
 
-def _measure(folder: Path, what: str, arguments: argparse.Namespace, **options: object) -> None:
-    took = {}
+def _measure(folder: Path, what: str, arguments: argparse.Namespace, workers: Workers) -> None:
+    seconds = {}
+    options = ExtractOptions(weights="random", device=arguments.device)
     for part in ("short", "videos"):
         started = time.perf_counter()
         out = folder / f"{what} {part}"
-        summary = extract_folder(
-            [folder / part],
-            out,
-            ExtractSettings(),
-            weights="random",
-            device=arguments.device,
-            **options,  # type: ignore[arg-type]
-        )
-        took[part] = time.perf_counter() - started
+        summary = extract_folder([folder / part], out, ExtractSettings(), options, workers)
+        seconds[part] = time.perf_counter() - started
         assert not summary.failed, summary.failed
-    working = took["videos"] - took["short"]
+    working = seconds["videos"] - seconds["short"]
     emit(
         {
             "what": what,
             "videos": arguments.videos,
             "frames": arguments.frames,
-            "seconds": took["videos"],
-            "starting_seconds": took["short"],
+            "seconds": seconds["videos"],
+            "starting_seconds": seconds["short"],
             "videos_per_second": arguments.videos / working,
             "times_real_time": arguments.videos * arguments.frames / 25 / working,
             **describe(torch.device("cpu")),

@@ -15,8 +15,12 @@ from conftest import skip_or_fail
 from make_videos import MADE, moving_square, write_made, write_video
 
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.video import decoding as decoders
-from hrpro_pipeline.extract.video.decoding import Decoding, decode
+from hrpro_pipeline.extract.options import DECODERS
+from hrpro_pipeline.extract.video import decord as decord_frames
+from hrpro_pipeline.extract.video import pyav as pyav_frames
+from hrpro_pipeline.extract.video import reading
+from hrpro_pipeline.extract.video import torchcodec as torchcodec_frames
+from hrpro_pipeline.extract.video.decoding import OPENERS, Decoding, decode
 from hrpro_pipeline.extract.video.probe import probe
 
 # Of which files each decoder refuses or fails to give PyAV's frames, and the word in its reason.
@@ -166,8 +170,8 @@ def test_order_on_a_cuda_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
         return open_it
 
-    monkeypatch.setattr(decoders, "_open_torchcodec", refuse("torchcodec"))
-    monkeypatch.setattr(decoders, "_open_decord", refuse("decord"))
+    monkeypatch.setitem(OPENERS, "torchcodec", refuse("torchcodec"))
+    monkeypatch.setitem(OPENERS, "decord", refuse("decord"))
     decoding = decode(path, device="cuda:0")
     assert tried == ["torchcodec", "decord"]
     assert (decoding.decoder, decoding.decoder_device) == ("pyav", "cpu")
@@ -224,7 +228,7 @@ def test_torchcodec_whose_timestamps_differ_is_refused(
     path = write_video(tmp_path / "a.mp4", moving_square(40))
     expected = all_frames(decode(path, "pyav"))
     monkeypatch.setattr(real, "VideoDecoder", Shifted)
-    monkeypatch.setattr(decoders, "_CHUNK_FRAMES", 8)
+    monkeypatch.setattr(reading, "_CHUNK_FRAMES", 8)
     decoding = decode(path, "torchcodec")
     assert_same(decoding, expected)
     assert decoding.decoder == "pyav"
@@ -264,9 +268,9 @@ def test_torchcodec_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Mo
         f"FFmpeg version {major}:\nTraceback (most recent call last):\n  File x, line 1\n{missing.format(major + 52)}\n"
         for major in (8, 7, 6)
     )
-    assert decoders._loading_error(text) == missing.format(60)
+    assert torchcodec_frames._loading_error(text) == missing.format(60)
     mismatch = "OSError: libtorchcodec_core5.so: undefined symbol: _ZN3c1013MessageLogger"
-    assert decoders._loading_error(f"{text}FFmpeg version 5:\n{mismatch}\n") == mismatch
+    assert torchcodec_frames._loading_error(f"{text}FFmpeg version 5:\n{mismatch}\n") == mismatch
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA GPU")
@@ -293,15 +297,15 @@ def test_decord_that_fails_on_the_way_is_continued_by_pyav(tmp_path: Path, monke
     pytest.importorskip("decord", reason="decord has no wheel for this machine")
     path = write_video(tmp_path / "a.mp4", moving_square(40))
     expected = all_frames(decode(path, "pyav"))
-    monkeypatch.setattr(decoders, "_CHUNK_FRAMES", 8)
-    read = decoders._read_batch
+    monkeypatch.setattr(reading, "_CHUNK_FRAMES", 8)
+    read = decord_frames._read
 
     def failing(reader: object, wanted: range) -> np.ndarray:
         if wanted.start >= 16:
             raise RuntimeError("made to fail")
         return read(reader, wanted)
 
-    monkeypatch.setattr(decoders, "_read_batch", failing)
+    monkeypatch.setattr(decord_frames, "_read", failing)
     decoding = decode(path)
     assert decoding.decoder == "decord"
     assert_same(decoding, expected)
@@ -314,9 +318,9 @@ def test_decord_that_starts_elsewhere_is_noticed(tmp_path: Path, monkeypatch: py
     """As it does in MPEG-TS, where count and timestamps look right."""
     pytest.importorskip("decord", reason="decord has no wheel for this machine")
     path = write_video(tmp_path / "a.mp4", moving_square(40))
-    read = decoders._read_batch
-    monkeypatch.setattr(decoders, "_read_batch", lambda reader, wanted: read(reader, [k + 3 for k in wanted if k < 37]))
-    monkeypatch.setattr(decoders, "_CHUNK_FRAMES", 8)
+    read = decord_frames._read
+    monkeypatch.setattr(decord_frames, "_read", lambda reader, wanted: read(reader, [k + 3 for k in wanted if k < 37]))
+    monkeypatch.setattr(reading, "_CHUNK_FRAMES", 8)
     decoding = decode(path)
     assert_same(decoding, all_frames(decode(path, "pyav")))
     assert decoding.fallback_reason == "decord failed after 0 frames: its first frame is not the video's"
@@ -326,8 +330,8 @@ def test_decord_does_not_repeat_frames_silently(tmp_path: Path, monkeypatch: pyt
     """Where it loses the first frames it fills up the end with the last one; it must fail instead."""
     pytest.importorskip("decord", reason="decord has no wheel for this machine")
     path = write_made(tmp_path, "h264.ts")
-    monkeypatch.setattr(decoders, "starts_as", lambda *_: True)
-    monkeypatch.setattr(decoders, "_FIRST_FRAME_LEVELS", 255)
+    monkeypatch.setattr(reading, "starts_as", lambda *_: True)
+    monkeypatch.setattr(decord_frames, "FIRST_FRAME_LEVELS", 255)
     decoding = decode(path)
     assert decoding.decoder == "decord"
     assert len(list(decoding)) == 30
@@ -355,9 +359,9 @@ def test_skipped_decoders(tmp_path: Path) -> None:
 def test_no_decoder_is_left_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("decord", reason="decord has no wheel for this machine")
     path = write_video(tmp_path / "a.mp4", moving_square(40))
-    monkeypatch.setattr(decoders, "_CHUNK_FRAMES", 8)
-    read = decoders._read_batch
-    monkeypatch.setattr(decoders, "_read_batch", lambda reader, wanted: read(reader, wanted)[: 24 - wanted.start])
+    monkeypatch.setattr(reading, "_CHUNK_FRAMES", 8)
+    read = decord_frames._read
+    monkeypatch.setattr(decord_frames, "_read", lambda reader, wanted: read(reader, wanted)[: 24 - wanted.start])
     reason = "no decoder is left: pyav crashed; decord failed after 24 frames: 0 frames instead of 8"
     with pytest.raises(HrproError, match=reason):
         list(decode(path, skip_decoders={"pyav": "pyav crashed"}))
@@ -367,6 +371,7 @@ def test_no_decoder_is_left_on_the_way(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_unknown_decoder(tmp_path: Path) -> None:
+    assert ("auto", *OPENERS) == DECODERS
     with pytest.raises(HrproError, match="decoder 'ffmpeg'; expected one of auto, decord, pyav, torchcodec"):
         decode(write_video(tmp_path / "a.mp4", moving_square(2)), "ffmpeg")
 
@@ -375,7 +380,7 @@ def test_frames_larger_than_the_limit_are_not_decoded(tmp_path: Path, monkeypatc
     """The container may say less than its frames are."""
     path = write_video(tmp_path / "a.mp4", moving_square(5))
     info = probe(path)
-    monkeypatch.setattr(decoders, "MAX_PIXELS", info.width * info.height - 1)
+    monkeypatch.setattr(pyav_frames, "MAX_PIXELS", info.width * info.height - 1)
     with pytest.raises(HrproError, match="a.mp4: decoding stopped after 0 of 5 frames"):
         list(decode(path, "pyav"))
 
@@ -541,19 +546,19 @@ def frames_with_holes(count: int, missing: set[int]) -> Iterator[tuple[int, Simp
 def test_missing_frames_keep_the_others_in_place(tmp_path: Path) -> None:
     info = probe(write_video(tmp_path / "a.mkv", moving_square(40), fps=25))
     gap = [frame for _, frame in frames_with_holes(40, {10, 11})]
-    found = [index for index, _ in decoders._with_indices(gap, info)]  # type: ignore[arg-type]
+    found = [index for index, _ in pyav_frames._with_numbers(gap, info)]  # type: ignore[arg-type]
     assert found[:3] == [0, 1, 2]
     assert found[-20:] == list(range(20, 40))
     swapped = [frame for _, frame in frames_with_holes(40, set())]
     swapped[7], swapped[8] = swapped[8], swapped[7]  # labels of neighbors exchanged, as in AVI files with B-frames
-    found = [index for index, _ in decoders._with_indices(swapped, info)]  # type: ignore[arg-type]
+    found = [index for index, _ in pyav_frames._with_numbers(swapped, info)]  # type: ignore[arg-type]
     assert found == list(range(40))
 
 
 def test_nearest() -> None:
     times = np.array([0, 0.04, 0.08, 0.08, 0.2])
     for seconds, expected in [(-1, 0), (0, 0), (0.03, 1), (0.06, 1), (0.07, 2), (0.09, 2), (0.15, 4), (9, 4)]:
-        assert decoders._nearest(times, seconds) == expected == int(np.abs(times - seconds).argmin())
+        assert pyav_frames._nearest(times, seconds) == expected == int(np.abs(times - seconds).argmin())
 
 
 def test_decord_gets_no_long_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -561,7 +566,7 @@ def test_decord_gets_no_long_video(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     pytest.importorskip("decord", reason="decord has no wheel for this machine")
     path = write_video(tmp_path / "a.mp4", moving_square(40))
     assert decode(path).decoder == "decord"
-    monkeypatch.setattr(decoders, "_DECORD_BYTES", 39 * 64 * 48)
+    monkeypatch.setattr(decord_frames, "_MAX_BYTES", 39 * 64 * 48)
     decoding = decode(path)
     assert decoding.decoder == "pyav"
     assert decoding.fallback_reason == "decord refused: it keeps thousands of decoded frames of a long video in memory"

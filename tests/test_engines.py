@@ -16,16 +16,18 @@ from processes import RGB, SMALL, command, hrpro, wait_for
 
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.failures import read_failures
-from hrpro_pipeline.data.leases import give_back, take_lease
+from hrpro_pipeline.data.leases import return_lease, take_lease
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract import engines
 from hrpro_pipeline.extract.engines import in_processes, is_suspect, survivors
 from hrpro_pipeline.extract.extractor import Job
-from hrpro_pipeline.extract.folder import extract_folder
+from hrpro_pipeline.extract.folder import ENGINE_MAKERS, extract_folder
+from hrpro_pipeline.extract.options import ENGINES, ExtractOptions, Workers
 from hrpro_pipeline.extract.worker import Extraction
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ExtractSettings(resize=32, crop=32, streams=("rgb",), precision="float32")
+RANDOM = ExtractOptions(weights="random", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("expected")
-    extract_folder([videos], out, TINY, weights="random", device="cpu")
+    extract_folder([videos], out, TINY, RANDOM)
     return contents(out)
 
 
@@ -64,7 +66,7 @@ def test_workers_and_decoders_that_are_killed_are_replaced(
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment) as process:
         wait_for(lambda: len(list((tmp_path / "out").glob("*.h5"))) >= 1)
-        for name in ("extract.worker", "extract.decoder_process"):
+        for name in ("extract.worker", "extract.video.process"):
             os.kill(wait_for(lambda name=name: descendants(process.pid, name))[0], signal.SIGKILL)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -101,7 +103,7 @@ def test_suspects_are_alone_and_fail_after_four_deaths() -> None:
 
 
 def test_workers_that_cannot_start_are_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    extraction = Extraction(TINY, str(tmp_path), weights=str(tmp_path / "none"), device="cpu")
+    extraction = Extraction(TINY, str(tmp_path), ExtractOptions(weights=str(tmp_path / "none"), device="cpu"))
     with pytest.raises(HrproError, match="none"):
         list(in_processes([extraction], [Job("a", "a.mp4")], lambda *_: None))
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
@@ -120,7 +122,7 @@ def test_a_worker_that_hangs_is_replaced(
             stopped.append(descendants(os.getpid(), "extract.worker")[0])
             os.kill(stopped[0], signal.SIGSTOP)
 
-    extraction = Extraction(TINY, str(tmp_path), weights="random", device="cpu", threads=1)
+    extraction = Extraction(TINY, str(tmp_path), RANDOM, threads=1)
     jobs = [Job(path.stem, str(path)) for path in sorted(videos.iterdir(), reverse=True)[:3]]
     outcomes = list(in_processes([extraction], jobs, stop_one))
     assert stopped
@@ -179,7 +181,7 @@ def test_a_video_that_another_run_is_at_is_waited_for(tmp_path: Path) -> None:
         assert run.poll() is None
         assert not (out / "a.h5").exists()
         assert take_lease(out, "a") is None
-        give_back(lease)
+        return_lease(lease)
         text, _ = run.communicate(timeout=60)
     assert "2 extracted" in text
     assert sorted(path.name for path in out.iterdir()) == ["a.h5", "b.h5"]
@@ -218,11 +220,15 @@ def test_settings_people_ask_for(tmp_path: Path) -> None:
 def test_wrong_use_is_said_at_once(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_square(2))
     with pytest.raises(UsageError, match="engine 'spark'; expected local or ray"):
-        extract_folder([path], tmp_path, TINY, weights="random", engine="spark")
-    with pytest.raises(UsageError, match="--ray-address goes with --engine ray"):
-        extract_folder([path], tmp_path, TINY, weights="random", ray_address="here:1")
+        extract_folder([path], tmp_path, TINY, RANDOM, Workers(engine="spark"))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="`ray_address` goes with `engine=ray`"):
+        extract_folder([path], tmp_path, TINY, RANDOM, Workers(ray_address="here:1"))
     result = hrpro("extract", path, "--out", tmp_path / "out", "--workers", 0)
     assert result.returncode == 2
+
+
+def test_each_engine_that_can_be_chosen_is_there() -> None:
+    assert tuple(ENGINE_MAKERS) == ENGINES
 
 
 def test_soak(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,27 @@ from make_videos import moving_square, write_video
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import VideoFeatures, list_features, read_features
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract import extractor
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
-from hrpro_pipeline.extract.extractor import Extractor, Job, extract_video, extract_videos, load_extractor
-from hrpro_pipeline.extract.flow import quantize_flow, tvl1
+from hrpro_pipeline.extract.extractor import Extractor, Job, load_extractor
+from hrpro_pipeline.extract.flow import tvl1
+from hrpro_pipeline.extract.flow.levels import quantize_flow
 from hrpro_pipeline.extract.folder import extract_folder
 from hrpro_pipeline.extract.i3d import random_i3d
-from hrpro_pipeline.extract.preprocess import Windows, crop_views, gray, resize_on_device
+from hrpro_pipeline.extract.options import ExtractOptions
+from hrpro_pipeline.extract.pipeline import extract_video, extract_videos
+from hrpro_pipeline.extract.preprocess import Windows, crop_views, gray
 from hrpro_pipeline.extract.rows import Rows
+from hrpro_pipeline.extract.stages import inputs
 from hrpro_pipeline.extract.video.clock import resample
 from hrpro_pipeline.extract.video.decoding import decode
-from hrpro_pipeline.extract.video.frames import FrameChunk, frame_chunks, resize_frame, resized_size
+from hrpro_pipeline.extract.video.frames import FrameChunk, frame_chunks
 from hrpro_pipeline.extract.video.probe import probe
+from hrpro_pipeline.extract.video.resize import resize_frame, resized_size
 
 CPU = torch.device("cpu")
 SMALL = ExtractSettings(precision="float32", resize=40, crop=32)
 RGB_ONLY = ExtractSettings(resize=32, crop=32, streams=("rgb",))
+RANDOM = ExtractOptions(weights="random", device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +180,7 @@ def test_frames_shown_twice_are_computed_once(
         pairs.append(len(frames) - 1)
         return tvl1(frames, *options)
 
-    monkeypatch.setattr(extractor, "tvl1", counting)
+    monkeypatch.setattr(inputs, "tvl1", counting)
     features = extract(path, backbones, SMALL)
     monkeypatch.undo()
     assert features.header.num_frames == 50
@@ -203,12 +209,12 @@ def test_memory_is_bounded(tmp_path: Path, backbones: dict[str, Backbone], monke
     """While the networks are slow, what comes before them waits after a few chunks, however long the video is."""
     path = write_video(tmp_path / "long.mp4", moving_square(1500, width=32, height=32))
     prepared, used, ahead = 0, 0, []
-    of_chunk = extractor._of_chunk
+    chunk_inputs = inputs._chunk_inputs
 
     def counting(video: Any, chunk: FrameChunk, *rest: Any) -> Any:
         nonlocal prepared
         prepared += sum(chunk.ticks)
-        return of_chunk(video, chunk, *rest)
+        return chunk_inputs(video, chunk, *rest)
 
     def slow(self: Backbone, levels: torch.Tensor) -> torch.Tensor:
         nonlocal used
@@ -217,7 +223,7 @@ def test_memory_is_bounded(tmp_path: Path, backbones: dict[str, Backbone], monke
         ahead.append(prepared - used)
         return torch.zeros(len(levels), 1024)
 
-    monkeypatch.setattr(extractor, "_of_chunk", counting)
+    monkeypatch.setattr(inputs, "_chunk_inputs", counting)
     monkeypatch.setattr(Backbone, "features", slow)
     features = extract(path, backbones, RGB_ONLY)
     assert features.header.num_snippets == 93
@@ -294,9 +300,7 @@ def test_record_and_settings(tmp_path: Path, backbones: dict[str, Backbone]) -> 
 @pytest.mark.shared
 def test_all_real_videos_and_one_that_fails(shared: Path, tmp_path: Path) -> None:
     seen: dict[str, str] = {}
-    summary = extract_folder(
-        [shared / "videos"], tmp_path, RGB_ONLY, weights="random", device="cpu", on_video=seen.__setitem__
-    )
+    summary = extract_folder([shared / "videos"], tmp_path, RGB_ONLY, RANDOM, on_video=seen.__setitem__)
     lengths = {video_id: read_features(path).header.num_snippets for video_id, path in list_features(tmp_path).items()}
     assert lengths == {
         "arm_wrestling": 15,
@@ -370,8 +374,10 @@ def test_again_extracts_only_what_is_missing_or_changed(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_video(videos / f"{name}.mp4", moving_square(18, seed=ord(name)))
 
-    def run(settings: ExtractSettings = RGB_ONLY, **options: Any) -> tuple[list[str], list[str]]:
-        summary = extract_folder([videos], out, settings, **{"weights": "random", "device": "cpu", **options})
+    def run(
+        settings: ExtractSettings = RGB_ONLY, overwrite: bool = False, **options: Any
+    ) -> tuple[list[str], list[str]]:
+        summary = extract_folder([videos], out, settings, replace(RANDOM, **options), overwrite=overwrite)
         assert summary.failed == []
         return summary.done, summary.skipped
 
@@ -402,14 +408,14 @@ def test_bad_inputs_cost_only_themselves(tmp_path: Path) -> None:
     (videos / "text.mp4").write_text("no video")
     cut = write_video(videos / "cut.mp4", moving_square(40))
     cut.write_bytes(cut.read_bytes()[:-300])  # an MP4 without the end of its index
-    summary = extract_folder([videos], out, RGB_ONLY, weights="random", device="cpu")
+    summary = extract_folder([videos], out, RGB_ONLY, RANDOM)
     assert summary.done == ["good"]
     assert [failure.video_id for failure in summary.failed] == ["cut", "empty", "text"]
     assert all("\n" not in failure.reason for failure in summary.failed)
     names = {path.name for path in out.iterdir()}
     assert names == {"failures.jsonl", "good.h5"}, "nothing is left of the others"
     jobs = [Job(name, str(videos / f"{name}.mp4")) for name in ("good", "text")]
-    results = dict(extract_videos(jobs, load_extractor(RGB_ONLY, "random", "auto", "auto", "cpu")))
+    results = dict(extract_videos(jobs, load_extractor(RGB_ONLY, RANDOM)))
     assert isinstance(results["good"], VideoFeatures)
     assert isinstance(results["text"], HrproError)
     np.testing.assert_array_equal(results["good"].streams["rgb"], read_features(out / "good.h5").streams["rgb"])
@@ -418,13 +424,13 @@ def test_bad_inputs_cost_only_themselves(tmp_path: Path) -> None:
 def test_what_concerns_all_videos_is_an_error(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", moving_square(2))
     with pytest.raises(HrproError, match="no such file"):
-        extract_folder([tmp_path / "none.mp4"], tmp_path, RGB_ONLY, weights="random")
+        extract_folder([tmp_path / "none.mp4"], tmp_path, RGB_ONLY, RANDOM)
     with pytest.raises(HrproError, match="CUDA GPUs; use `device=cpu`"):
-        extract_folder([path], tmp_path, RGB_ONLY, weights="random", device="cuda:99")
+        extract_folder([path], tmp_path, RGB_ONLY, replace(RANDOM, device="cuda:99"))
     with pytest.raises(HrproError, match="decoder 'vlc'"):
-        extract_folder([path], tmp_path, RGB_ONLY, weights="random", decoder="vlc")
+        extract_folder([path], tmp_path, RGB_ONLY, replace(RANDOM, decoder="vlc"))
     with pytest.raises(HrproError, match="flow backend 'raft'"):
-        extract_folder([path], tmp_path, RGB_ONLY, weights="random", flow="raft")
+        extract_folder([path], tmp_path, RGB_ONLY, replace(RANDOM, flow="raft"))
 
 
 KILLED = """
@@ -433,10 +439,12 @@ from pathlib import Path
 import torch
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.extract.folder import extract_folder
+from hrpro_pipeline.extract.options import ExtractOptions
 torch.set_num_threads(1)
+options = ExtractOptions(weights="random", device="cpu")
 settings = ExtractSettings(resize=32, crop=32, streams=("rgb",))
 say = lambda video_id, status: (sys.stdout.write(video_id + "\\n"), sys.stdout.flush())
-extract_folder([Path(sys.argv[1])], Path(sys.argv[2]), settings, weights="random", device="cpu", on_video=say)
+extract_folder([Path(sys.argv[1])], Path(sys.argv[2]), settings, options, on_video=say)
 """
 
 
@@ -458,7 +466,7 @@ def test_kill_in_the_middle_leaves_only_whole_files(tmp_path: Path) -> None:
     assert 2 <= len(whole) < 8, "killed in the middle"
     for path in whole.values():
         assert read_features(path).header.num_snippets == 3
-    summary = extract_folder([videos], out, RGB_ONLY, weights="random", device="cpu")
+    summary = extract_folder([videos], out, RGB_ONLY, RANDOM)
     assert summary.skipped == sorted(whole)
     assert len(summary.done) == 8 - len(whole)
 
@@ -477,8 +485,8 @@ def test_kill_in_the_middle_leaves_only_whole_files(tmp_path: Path) -> None:
 def test_windows(count: int, length: int, stride: int, expected: list[list[int]]) -> None:
     windows: Windows[int] = Windows(length, stride)
     found = [window for item in range(count) if (window := windows.push(item))]
-    rest = windows.rest()
-    assert found + ([rest] if rest else []) == expected
+    final = windows.final()
+    assert found + ([final] if final else []) == expected
 
 
 @pytest.mark.parametrize(
@@ -500,7 +508,7 @@ def test_gray_and_resize_on_a_device_are_opencv_s() -> None:
     np.testing.assert_array_equal(gray(torch.from_numpy(frames)).numpy(), expected)
     smooth = cv2.GaussianBlur(frames[0], (0, 0), 2)
     for size in ((60, 45), (53, 40), (200, 150), (120, 90)):
-        found = resize_on_device(torch.from_numpy(smooth), size).numpy().astype(int)
+        found = resize_frame(torch.from_numpy(smooth), size).numpy().astype(int)
         assert found.shape == (size[1], size[0], 3)
         assert np.abs(found - resize_frame(smooth, size)).max() <= 1
 
@@ -544,12 +552,11 @@ def test_a_gpu_gives_what_the_cpu_gives(tmp_path: Path, decoder: str) -> None:
     for k in range(3):
         write_video(tmp_path / f"v{k}.mp4", moving_square(40 + 16 * k, width=320, height=256, seed=k), codec="libx264")
     settings = ExtractSettings(precision="float32")
-    summary = extract_folder([tmp_path], tmp_path / "gpu", settings, weights="random", device="cuda", decoder=decoder)
+    options = ExtractOptions(weights="random", device="cuda", decoder=decoder)
+    summary = extract_folder([tmp_path], tmp_path / "gpu", settings, options)
     assert summary.failed == []
-    extract_folder(
-        [tmp_path / "v1.mp4"], tmp_path / "alone", settings, weights="random", device="cuda", decoder=decoder
-    )
-    extract_folder([tmp_path], tmp_path / "cpu", settings, weights="random", device="cpu")
+    extract_folder([tmp_path / "v1.mp4"], tmp_path / "alone", settings, options)
+    extract_folder([tmp_path], tmp_path / "cpu", settings, RANDOM)
     together, alone = (read_features(tmp_path / folder / "v1.h5").streams for folder in ("gpu", "alone"))
     for k in range(3):
         ours, theirs = (read_features(tmp_path / folder / f"v{k}.h5").streams for folder in ("gpu", "cpu"))

@@ -13,8 +13,10 @@ from make_videos import moving_square
 
 from hrpro_pipeline.data.files import VIDEO_SUFFIXES
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.flow import flow_levels, quantize_flow, resolve_backend, tvl1, tvl1_cpu
+from hrpro_pipeline.extract.flow import BACKENDS, resolve_backend, tvl1, tvl1_cpu
+from hrpro_pipeline.extract.flow.levels import flow_levels, quantize_flow
 from hrpro_pipeline.extract.flow.tvl1_torch import Variant, _median, tvl1_pairs
+from hrpro_pipeline.extract.options import FLOW_BACKENDS
 from hrpro_pipeline.extract.video.decoding import decode
 
 # Mean end-point error in pixels, and share of 8-bit levels within one step, that our flow must keep to.
@@ -106,13 +108,13 @@ TRITON = """
 import sys
 import numpy as np, torch
 from hrpro_pipeline.extract.flow import tvl1_cuda
-from hrpro_pipeline.extract.flow import tvl1_torch as tvl1
-for module in (tvl1, tvl1_cuda):
+from hrpro_pipeline.extract.flow import tvl1_torch
+for module in (tvl1_torch, tvl1_cuda):
     module.WARPS, module.OUTER_ITERATIONS = 2, 2
-tvl1.SCALES = 2
+tvl1_torch.SCALES = 2
 first, second = (torch.from_numpy(np.load(path)) for path in sys.argv[1:3])
 for variant in ("opencv", "opencv_cuda"):
-    expected = tvl1.tvl1_pairs(first, second, variant)
+    expected = tvl1_torch.tvl1_pairs(first, second, variant)
     found = tvl1_cuda.tvl1_pairs(first, second, variant)
     print(expected.abs().mean().item(), (found - expected).abs().max().item())
     alone = tvl1_cuda.tvl1_pairs(first[1:2], second[1:2], variant)
@@ -277,6 +279,7 @@ def test_wrong_frames_are_named(frames: object, message: str) -> None:
 
 
 def test_backends() -> None:
+    assert ("auto", *BACKENDS) == FLOW_BACKENDS
     with pytest.raises(HrproError, match="flow backend 'farneback'; expected torch or opencv"):
         tvl1(np.zeros((2, 20, 30), np.uint8), "farneback")
     assert resolve_backend("auto") == "torch"

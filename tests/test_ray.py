@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ from processes import wait_for
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import engines, ray_engine
+from hrpro_pipeline.extract.extractor import Job
 from hrpro_pipeline.extract.folder import extract_folder
-from hrpro_pipeline.extract.ray_engine import _Size, _size, _spread
-from hrpro_pipeline.extract.worker import Extraction, Job, Outcome
+from hrpro_pipeline.extract.options import ExtractOptions, Workers
+from hrpro_pipeline.extract.ray_engine import _Actors, _Size, _size
+from hrpro_pipeline.extract.worker import Extraction, Outcome
 
 SETTINGS = ExtractSettings(resize=36, crop=32, precision="float32")
+RANDOM = ExtractOptions(weights="random", device="cpu")
 OVERRIDES = ["extract.resize=36", "extract.crop=32", "extract.precision=float32"]
 VIDEOS = 12
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +70,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What the local engine writes, with as many threads as a worker on a node with one CPU has."""
     out = tmp_path_factory.mktemp("local")
-    extract_folder([videos], out, SETTINGS, weights="random", device="cpu")
+    extract_folder([videos], out, SETTINGS, RANDOM)
     return contents(out)
 
 
@@ -74,10 +78,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.h5")}
 
 
-def on_cluster(cluster: Any, videos: Path, out: Path, **options: Any) -> Any:
-    address = cluster.address
-    fixed = {"weights": "random", "device": "cpu", "engine": "ray", "ray_address": address}
-    return extract_folder([videos], out, SETTINGS, **fixed | options)
+def on_cluster(
+    cluster: Any,
+    videos: Path,
+    out: Path,
+    options: ExtractOptions = RANDOM,
+    on_video: Callable[[str, str], None] | None = None,
+) -> Any:
+    workers = Workers("ray", ray_address=cluster.address)
+    return extract_folder([videos], out, SETTINGS, options, workers, on_video=on_video)
 
 
 def hrpro(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -183,7 +192,7 @@ def test_a_cluster_of_its_own(videos: Path, tmp_path: Path, running: Any) -> Non
     threads = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
     try:
-        extract_folder(some, tmp_path / "local", SETTINGS, weights="random", device="cpu")
+        extract_folder(some, tmp_path / "local", SETTINGS, RANDOM)
     finally:
         torch.set_num_threads(threads)
     assert contents(tmp_path / "features") == contents(tmp_path / "local")
@@ -205,12 +214,12 @@ def test_a_video_that_kills_its_worker_fails_alone(cluster: Any, monkeypatch: py
             return [Outcome(job.video_id) for job in jobs]
 
     monkeypatch.setattr(ray_engine, "_Worker", Deadly)
-    monkeypatch.setattr(engines, "_MOST_DEATHS", 3)
+    monkeypatch.setattr(engines, "_MAX_DEATHS", 3)
     monkeypatch.setitem(ray_engine._GROUP, "cpu", 3)
     jobs = [Job(name, name) for name in ("a", "bad", "b", "c", "d")]
     ray_engine._start(ray, cluster.address)
     try:
-        outcomes = list(_spread(ray, Extraction(SETTINGS, "out"), iter(jobs), _Size(2, 1, 0)))
+        outcomes = list(_Actors(ray, Extraction(SETTINGS, "out"), iter(jobs), _Size(2, 1, 0)).outcomes())
     finally:
         ray.shutdown()
     assert {outcome.video_id for outcome in outcomes} == {"a", "b", "c", "d", "bad"}
@@ -226,14 +235,14 @@ def test_another_version_on_a_node(cluster: Any, videos: Path, tmp_path: Path, m
 
 
 def test_no_gpu_in_the_cluster(cluster: Any, videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(HrproError, match=r"^device cuda: the Ray cluster has no GPU; use --device cpu$"):
-        on_cluster(cluster, videos, tmp_path, device="cuda")
+    with pytest.raises(HrproError, match=r"^device cuda: the Ray cluster has no GPU; use `device=cpu`$"):
+        on_cluster(cluster, videos, tmp_path, replace(RANDOM, device="cuda"))
 
 
 def test_without_ray(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(HrproError, match=r"^--engine ray needs Ray: pip install 'hrpro-pipeline\[ray\]'$"):
-        extract_folder([videos], tmp_path, SETTINGS, weights="random", device="cpu", engine="ray")
+    with pytest.raises(HrproError, match=r"^`engine=ray` needs Ray: pip install 'hrpro-pipeline\[ray\]'$"):
+        extract_folder([videos], tmp_path, SETTINGS, RANDOM, Workers("ray"))
 
 
 def test_nobody_at_the_address(running: Any, videos: Path, tmp_path: Path) -> None:
@@ -268,7 +277,7 @@ def test_workers_that_fit(nodes: list[dict[str, Any]], device: str, workers: int
 
 @pytest.mark.parametrize("device", ["cuda:1", "tpu"])
 def test_a_device_that_ray_does_not_choose(device: str) -> None:
-    with pytest.raises(HrproError, match=f"^device {device}: with --engine ray auto, cpu or cuda; Ray chooses"):
+    with pytest.raises(HrproError, match=f"^device {device}: with `engine=ray` auto, cpu or cuda; Ray chooses"):
         _size([node(16, gpu=2)], device, None)
 
 

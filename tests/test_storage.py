@@ -24,6 +24,7 @@ from hrpro_pipeline.data.features import read_features, read_header
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.folder import ExtractionSummary, extract_folder
+from hrpro_pipeline.extract.options import ExtractOptions
 
 SETTINGS = ExtractSettings(resize=32, crop=32, streams=("rgb",), precision="float32")
 OVERRIDES = ["extract.resize=32", "extract.crop=32", "extract.streams=[rgb]", "extract.precision=float32"]
@@ -83,7 +84,7 @@ def bucket(server: Any, videos: Path, tmp_path: Path) -> str:
 
 
 def extract(paths: list[str | Path], out: str | Path, **options: Any) -> ExtractionSummary:
-    return extract_folder(paths, out, SETTINGS, weights="random", device="cpu", **options)
+    return extract_folder(paths, out, SETTINGS, ExtractOptions(weights="random", device="cpu"), **options)
 
 
 def hrpro(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

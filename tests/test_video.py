@@ -13,9 +13,10 @@ from make_videos import MADE, X264_B, moving_square, write_made, write_sound, wr
 
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.video import info as video
-from hrpro_pipeline.extract.video.clock import clock_indices, cut_at, num_clock_frames, resample
+from hrpro_pipeline.extract.video import probe as probing
+from hrpro_pipeline.extract.video.clock import cut_at, num_clock_frames, resample
 from hrpro_pipeline.extract.video.decoding import decode
+from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.probe import probe
 
 CLOCK_FRAMES = {
@@ -29,6 +30,14 @@ CLOCK_FRAMES = {
     "video_90.mov": 3,
     "video_180.mov": 3,
 }
+
+
+def clock_indices(timestamps: np.ndarray, duration: float, fps: float, tolerance: float = 1e-6) -> np.ndarray:
+    """Which frame is shown at k / fps seconds, for every k with k / fps < duration."""
+    facts = {"start_seconds": 0.0, "tolerance_seconds": tolerance, "width": 1, "height": 1, "rotation": 0}
+    names = {"codec": "", "container": "", "pixel_format": "", "stream_index": 0, "num_video_streams": 1}
+    info = VideoInfo(Path("made"), timestamps, last_frame_seconds=duration - timestamps[-1], **facts, **names)
+    return np.array(list(resample([(seconds, index) for index, seconds in enumerate(timestamps)], info, fps)))
 
 
 def test_clock_indices_with_plain_numbers() -> None:
@@ -90,7 +99,7 @@ def test_a_corrupted_video_fails_in_one_line(shared: Path, decoder: str) -> None
             pass
     text = str(caught.value)
     assert text.startswith("corrupted.mp4: decoding stopped after 28 of 50 frames (2.8 s): ")
-    assert text.endswith("; re-encode it, or keep what there is by --keep-partial")
+    assert text.endswith("; re-encode it, or keep what there is by `keep_partial`")
     assert "\n" not in text
 
 
@@ -267,9 +276,9 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "\n" not in str(caught.value)
     assert num_clock_frames(probe(fast), 25) == len(list(resample(decode(fast), probe(fast), 25))) == 1
     path = write_video(tmp_path / "a.mp4", moving_square(11))
-    monkeypatch.setattr(video, "MAX_PACKETS", 11)
+    monkeypatch.setattr(probing, "MAX_PACKETS", 11)
     info = probe(path)
-    monkeypatch.setattr(video, "MAX_PACKETS", 10)
+    monkeypatch.setattr(probing, "MAX_PACKETS", 10)
     with pytest.raises(HrproError, match="a.mp4: more than 10 frames; cut it"):
         probe(path)
     for fps in (0.0, -1.0, float("nan"), float("inf"), 1e9):

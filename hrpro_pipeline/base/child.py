@@ -22,14 +22,14 @@ Message = tuple[dict[str, Any], bytearray]
 
 _LENGTHS = struct.Struct("<QQ")  # of the header and of the bytes
 _PIPE_BYTES = 1 << 20
-_MOST_HEADER, _MOST_PAYLOAD = 1 << 24, 1 << 32
+_MAX_HEADER_BYTES, _MAX_PAYLOAD_BYTES = 1 << 24, 1 << 32
 
 
 class ChildError(Exception):
-    """The child died or went silent; the text says which, in one line.
+    """The child died or went silent; the text says which, and how, in one line.
 
     Attributes:
-        killed: somebody or the system (out of memory) killed it; it did not crash by itself.
+        killed: a user or the system (out of memory) killed it; it did not crash by itself.
     """
 
     def __init__(self, text: str, killed: bool = False) -> None:
@@ -63,8 +63,8 @@ class Channel:
         if lengths is None:
             return None
         header_bytes, payload_bytes = _LENGTHS.unpack(lengths)
-        if header_bytes > _MOST_HEADER or payload_bytes > _MOST_PAYLOAD:
-            return None  # not a message: something has gone very wrong there
+        if header_bytes > _MAX_HEADER_BYTES or payload_bytes > _MAX_PAYLOAD_BYTES:
+            return None  # not a message: the other side is broken
         text = self._read(header_bytes, seconds)
         payload = self._read(payload_bytes, seconds)
         if text is None or payload is None:
@@ -83,10 +83,10 @@ class Channel:
         while view:
             if seconds is not None and not poll.poll(seconds * 1000):
                 raise TimeoutError
-            got = os.readv(self._reader, [view])
-            if got == 0:
+            num_bytes = os.readv(self._reader, [view])
+            if num_bytes == 0:
                 return None
-            view = view[got:]
+            view = view[num_bytes:]
         return buffer
 
 
@@ -95,7 +95,7 @@ class Child(Channel):
 
     Args:
         module: importable name.
-        silence_seconds: a child that is waited for and says nothing for so long counts as hanging.
+        silence_seconds: a child that sends nothing for so long while it is waited for counts as hanging.
         environment: variables over those of this process.
     """
 
@@ -128,7 +128,7 @@ class Child(Channel):
             self.close()
             raise ChildError(f"did not answer within {seconds:.3g} s") from None
         if message is None:
-            raise self._ended()
+            raise self._death()
         return message
 
     def ask(self, header: dict[str, Any]) -> None:
@@ -136,14 +136,14 @@ class Child(Channel):
         try:
             self.send(header)
         except OSError:
-            raise self._ended() from None
+            raise self._death() from None
 
     def close(self) -> None:
         """Kill the child; more than once does no harm."""
         if self._process.poll() is None:
-            # An exit of its own, under way when its pipe closes, is reported as such.
+            # A child that has closed its pipe is exiting by itself: its own exit code is reported.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5 if self._closed_by_itself() else 0)
+                self._process.wait(5 if self._has_closed_pipe() else 0)
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):  # one that waits for a dead disk cannot even be killed
             self._process.wait(10)
@@ -152,7 +152,7 @@ class Child(Channel):
                 assert pipe is not None
                 pipe.close()
 
-    def _ended(self) -> ChildError:
+    def _death(self) -> ChildError:
         self.close()
         code = self._process.returncode
         if code is None:
@@ -161,7 +161,7 @@ class Child(Channel):
             return ChildError(f"crashed ({signal.Signals(-code).name})", killed=code == -signal.SIGKILL)
         return ChildError(f"ended with exit code {code}")
 
-    def _closed_by_itself(self) -> bool:
+    def _has_closed_pipe(self) -> bool:
         poll = select.poll()
         with contextlib.suppress(ValueError, OSError):
             poll.register(self._reader, select.POLLIN)
@@ -177,11 +177,11 @@ def serve() -> Channel:
     os.close(nothing)
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     return Channel(reader, writer)
 
 
-def _end_with(parent: int) -> None:
+def _exit_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -17,9 +17,9 @@ _UNSAFE = re.compile(r"[^\w.+=@,()\[\] -]")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that is renamed to `path` when the block ends well.
+    """Give a temporary path beside `path` that is renamed to `path` when the block ends without an error.
 
-    The block may write the file in any way it likes. When it raises, the temporary file is removed
+    The block may write the file in any way. When it raises, the temporary file is removed
     and `path` is left as it was. A killed process leaves only a `.part` file, never a half-written `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_text(path: Path, expected: str) -> str:
-    """Read UTF-8 text; `expected` says what the file should be when it cannot be read."""
+    """Read UTF-8 text. Raises HrproError that says what the file is expected to be."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -91,7 +91,7 @@ def safe_id(name: str) -> str:
     """A video id that is a plain file name: separators and control characters become `_`.
 
     Raises:
-        HrproError: nothing usable is left.
+        HrproError: no usable character is left.
     """
     cleaned = _UNSAFE.sub("_", name).strip().lstrip(".")
     if not cleaned:

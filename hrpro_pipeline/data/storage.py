@@ -1,4 +1,4 @@
-"""Files on this machine and at fsspec URLs (s3://bucket/folder): list, bring here, put there."""
+"""Files on this machine and at fsspec URLs (s3://bucket/folder): list, download, upload."""
 
 import contextlib
 import tempfile
@@ -12,11 +12,11 @@ from hrpro_pipeline.errors import HrproError
 
 Location = str | Path  # a path, or a URL as text
 
-# Object stores show a file only when it is complete; elsewhere it is put under another name and renamed.
+# Stores that show a file only when it is complete; elsewhere it is written under another name and renamed.
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
-# What stores call a tag or a time that changes with the content.
+# Names by which stores give a tag or a time that changes with the content.
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "updated", "mtime", "created")
-# Read at once of a file that is opened: headers are small, and the stores' own blocks are of up to 50 MB.
+# Read at once of an opened file: headers are small, and the blocks that stores would choose are of up to 50 MB.
 _BLOCK_BYTES = 1 << 16
 
 
@@ -39,14 +39,14 @@ def list_remote(url: str) -> list[str] | None:
     """URLs of the files in a remote folder (not its sub-folders), in order; None if the URL is a file.
 
     Raises:
-        HrproError: nothing there, or a protocol that is not installed.
+        HrproError: no such file or folder, or a protocol that is not installed.
     """
     system, path = _system(url)
-    with _named(url):
+    with _one_line_errors(url):
         if system.info(path)["type"] == "file":
             return None
-        found = [entry["name"] for entry in system.ls(path, detail=True) if entry["type"] == "file"]
-    return sorted(f"{url.rstrip('/')}/{name_of(name)}" for name in found)
+        names = [name_of(entry["name"]) for entry in system.ls(path, detail=True) if entry["type"] == "file"]
+    return sorted(f"{url.rstrip('/')}/{name}" for name in names)
 
 
 def exists(location: Location) -> bool:
@@ -54,7 +54,7 @@ def exists(location: Location) -> bool:
     if not is_url(location):
         return Path(location).is_file()
     system, path = _system(str(location))
-    with _named(location):
+    with _one_line_errors(location):
         try:  # `isfile` takes a store that does not answer for one without the file
             return bool(system.info(path)["type"] == "file")
         except FileNotFoundError:
@@ -63,7 +63,7 @@ def exists(location: Location) -> bool:
 
 @contextmanager
 def local_copy(location: Location, on_bytes: Callable[[], object] = lambda: None) -> Iterator[Path]:
-    """A path to read the file at, on this machine: its own, or a temporary copy of what is at a URL.
+    """A path on this machine to read a file at: its own, or that of a temporary copy of a remote file.
 
     Args:
         on_bytes: called now and then while a copy is made.
@@ -74,27 +74,27 @@ def local_copy(location: Location, on_bytes: Callable[[], object] = lambda: None
     system, path = _system(str(location))
     with tempfile.TemporaryDirectory(prefix="hrpro-") as folder:
         copy = Path(folder) / name_of(location)
-        with _named(location):
-            system.get_file(path, str(copy), callback=_told(on_bytes))
+        with _one_line_errors(location):
+            system.get_file(path, str(copy), callback=_transfer_callback(on_bytes))
         yield copy
 
 
 @contextmanager
 def opened(location: Location) -> Iterator[IO[bytes]]:
-    """A file to read from, wherever it is; of a remote one only what is read travels."""
+    """A file to read from, wherever it is; of a remote file only the parts that are read travel."""
     if not is_url(location):
         with Path(location).open("rb") as stream:
             yield stream
         return
     system, path = _system(str(location))
-    with _named(location), system.open(path, "rb", block_size=_BLOCK_BYTES) as stream:
+    with _one_line_errors(location), system.open(path, "rb", block_size=_BLOCK_BYTES) as stream:
         yield stream
 
 
 def upload(path: Path, url: str) -> None:
     """Put a file of this machine at a URL, complete or not at all."""
     system, target = _system(url)
-    with _named(url):
+    with _one_line_errors(url):
         if system.protocol in _ATOMIC or _ATOMIC.intersection(system.protocol):
             system.put_file(str(path), target)
             return
@@ -117,7 +117,7 @@ def check_writable(folder: str) -> None:
             upload(Path(empty.name), probe)
         except HrproError as error:
             reason = str(error).removeprefix(f"{probe}: ")
-            raise HrproError(f"{folder}: cannot be written to ({reason}); choose another folder with --out") from error
+            raise HrproError(f"{folder}: cannot be written to ({reason}); choose another folder with `out`") from error
     with contextlib.suppress(HrproError):  # not everybody who may write may delete
         remove(probe)
 
@@ -131,7 +131,7 @@ def version(location: Location) -> dict[str, Any]:
         status = Path(location).stat()
         return {"size": status.st_size, "modified": str(status.st_mtime_ns)}
     system, path = _system(str(location))
-    with _named(location):
+    with _one_line_errors(location):
         facts = system.info(path)
     changes = next((facts[name] for name in _TAGS if facts.get(name)), None)
     return {"size": facts["size"], "modified": None if changes is None else str(changes)}
@@ -141,13 +141,13 @@ def remove(location: Location) -> None:
     """Delete a file if it is there."""
     if is_url(location):
         system, path = _system(str(location))
-        with _named(location), contextlib.suppress(FileNotFoundError):
+        with _one_line_errors(location), contextlib.suppress(FileNotFoundError):
             system.rm_file(path)
     else:
         Path(location).unlink(missing_ok=True)
 
 
-def _told(on_bytes: Callable[[], object]) -> Any:
+def _transfer_callback(on_bytes: Callable[[], object]) -> Any:
     from fsspec.callbacks import Callback
 
     return Callback(hooks={"bytes": lambda *_, **__: on_bytes()})
@@ -161,7 +161,7 @@ def _system(url: str) -> tuple[Any, str]:
         raise HrproError(f"{url}: chained URLs are not supported; give one such as s3://bucket/folder")
     try:
         system, path = fsspec.core.url_to_fs(url)
-        system.invalidate_cache()  # of listings: another process, or another run, may have put files there since
+        system.invalidate_cache()  # of listings: another process, or another run, may have written files since
         return system, path
     except (ImportError, ValueError) as error:
         hint = "; pip install 'hrpro-pipeline[s3]'" if protocol == "s3" else ""
@@ -169,8 +169,8 @@ def _system(url: str) -> tuple[Any, str]:
 
 
 @contextmanager
-def _named(location: Location) -> Iterator[None]:
-    """Errors of a store become one line with the URL; they come in as many types as there are stores."""
+def _one_line_errors(location: Location) -> Iterator[None]:
+    """Turn errors of a store into HrproErrors with the URL; they come in as many types as there are stores."""
     try:
         yield
     except (HrproError, GeneratorExit):

@@ -16,14 +16,17 @@ from hrpro_pipeline.models.precision import resolve_precision
 
 Loaded = TypeVar("Loaded")
 
+# Feature widths of pytorchvideo's networks without their heads.
+_WIDTHS = {"i3d_r50": 2048, "slow_r50": 2048, "x3d_m": 192}
+
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network in eval mode with what its input needs.
+    """A network in eval mode with the scaling of its input.
 
     Attributes:
         module: clips [B, channels, t, H, W], scaled -> features [B, D] or [B, t', D].
-        mean, deviation: input is (levels / 255 - mean) / deviation.
+        mean, std: input is (levels / 255 - mean) / std.
         width: D.
         digest: of the weights, as stored in feature files.
         dtype: of weights and input; features are float32 whatever it is.
@@ -31,14 +34,14 @@ class Backbone:
 
     module: nn.Module
     mean: float
-    deviation: float
+    std: float
     width: int
     digest: str
     dtype: torch.dtype = torch.float32
 
     def features(self, levels: Tensor) -> Tensor:
         """uint8 clips [B, channels, t, H, W] on the module's device -> float32 [B, D]; more steps are averaged."""
-        clips = scaled(levels, self.mean, self.deviation).to(self.dtype, memory_format=torch.channels_last_3d)
+        clips = scaled(levels, self.mean, self.std).to(self.dtype, memory_format=torch.channels_last_3d)
         output = self.module(clips).float()
         return output.mean(dim=1) if output.ndim == 3 else output
 
@@ -58,57 +61,56 @@ class PooledTrunk(nn.Module):
 
 
 def load_backbone(
-    stream: str, backbone: str, source: str, device: torch.device, dtype: torch.dtype = torch.float32
+    stream: str, backbone: str, weights: str, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Backbone:
     """The network of one stream.
 
     Args:
-        dtype: in which I3D computes; pytorchvideo's networks compute in float32.
         backbone: of the RGB stream, as in the settings; the flow network is always I3D.
-        source: "kinetics", "random" or a folder.
+        weights: "kinetics", "random" or a folder.
+        dtype: in which I3D computes; pytorchvideo's networks compute in float32.
 
     Raises:
         HrproError: weights that cannot be had or do not fit the network.
     """
-    weights = load_weights(source, stream, backbone)
+    loaded = load_weights(weights, stream, backbone)
     try:
         if stream == "flow" or backbone == "i3d":
-            state = weights.state
-            module = random_i3d(stream, RANDOM_SEED) if state is None else load_i3d(state, stream)
+            module = random_i3d(stream, RANDOM_SEED) if loaded.state is None else load_i3d(loaded.state, stream)
             # Convolutions over the channels of a pixel at a time are about twice as fast on a CPU.
             folded = fold_batch_norm(module).to(device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-            return Backbone(folded, 0.5, 0.5, FEATURE_DIM, weights.digest, dtype)
-        trunk, width = _pytorchvideo(backbone, weights)
+            return Backbone(folded, 0.5, 0.5, FEATURE_DIM, loaded.digest, dtype)
+        trunk = _pytorchvideo_trunk(backbone, loaded)
     except ValueError as error:
-        raise HrproError(f"weights {source}: {error}") from None
-    return Backbone(trunk.to(device), 0.45, 0.225, width, weights.digest)
+        raise HrproError(f"weights {weights}: {error}") from None
+    return Backbone(trunk.to(device), 0.45, 0.225, _WIDTHS[backbone], loaded.digest)
 
 
-def load_backbones(settings: ExtractSettings, source: str, device: torch.device) -> dict[str, Backbone]:
-    """The networks of the streams asked for, and no others. Raises ProblemsError for all weights that are amiss."""
+def load_backbones(settings: ExtractSettings, weights: str, device: torch.device) -> dict[str, Backbone]:
+    """The networks of the streams in the settings. Raises ProblemsError that names all weights that are amiss."""
     dtype = torch.bfloat16 if resolve_precision(settings.precision, device) == "bf16" else torch.float32
-    return _of_each(settings, lambda stream: load_backbone(stream, settings.backbone, source, device, dtype))
+    return _by_stream(settings, lambda stream: load_backbone(stream, settings.backbone, weights, device, dtype))
 
 
-def weight_digests(settings: ExtractSettings, source: str) -> dict[str, str]:
+def weight_digests(settings: ExtractSettings, weights: str) -> dict[str, str]:
     """Digest of the weights of each stream, without building a network. Raises as `load_backbones`."""
-    return _of_each(settings, lambda stream: load_weights(source, stream, settings.backbone).digest)
+    return _by_stream(settings, lambda stream: load_weights(weights, stream, settings.backbone).digest)
 
 
-def _of_each(settings: ExtractSettings, load: Callable[[str], Loaded]) -> dict[str, Loaded]:
-    found: dict[str, Loaded] = {}
+def _by_stream(settings: ExtractSettings, load: Callable[[str], Loaded]) -> dict[str, Loaded]:
+    loaded: dict[str, Loaded] = {}
     problems: list[str] = []
     for stream in settings.streams:
         try:
-            found[stream] = load(stream)
+            loaded[stream] = load(stream)
         except HrproError as error:
             problems.append(str(error))
     if problems:
         raise ProblemsError("weights of the feature networks", list(dict.fromkeys(problems)))
-    return found
+    return loaded
 
 
-def _pytorchvideo(backbone: str, weights: Weights) -> tuple[PooledTrunk, int]:
+def _pytorchvideo_trunk(backbone: str, weights: Weights) -> PooledTrunk:
     from pytorchvideo.models import hub  # slow to import
 
     with torch.random.fork_rng(devices=[]):
@@ -123,5 +125,4 @@ def _pytorchvideo(backbone: str, weights: Weights) -> tuple[PooledTrunk, int]:
             network.load_state_dict(weights.state)
         except RuntimeError as error:
             raise ValueError(f"not weights of {backbone}: {' '.join(str(error).split())[:200]}") from None
-    trunk = PooledTrunk(network.blocks).eval()
-    return trunk, {"i3d_r50": 2048, "slow_r50": 2048, "x3d_m": 192}[backbone]
+    return PooledTrunk(network.blocks).eval()

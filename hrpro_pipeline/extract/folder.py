@@ -4,12 +4,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import BaseFileLock
 
 from hrpro_pipeline.base.progress import Task, progress
@@ -17,27 +15,29 @@ from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.data.features import feature_name, read_header
 from hrpro_pipeline.data.files import sha256
-from hrpro_pipeline.data.leases import give_back, take_lease, tidy
+from hrpro_pipeline.data.leases import remove_leases_folder, return_lease, take_lease
 from hrpro_pipeline.data.storage import Location, check_writable, is_url, joined, local_copy, version
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.extract.backbones import weight_digests
-from hrpro_pipeline.extract.engines import Engine, in_processes, in_this_process
-from hrpro_pipeline.extract.extractor import Job, check_decoder, stored_settings
+from hrpro_pipeline.extract.engines import Engine, local_engine
+from hrpro_pipeline.extract.extractor import Job
 from hrpro_pipeline.extract.flow import resolve_backend
-from hrpro_pipeline.extract.ray_engine import on_ray
+from hrpro_pipeline.extract.header import stored_settings
+from hrpro_pipeline.extract.options import ENGINES, ExtractOptions, Workers
+from hrpro_pipeline.extract.ray_engine import ray_engine
+from hrpro_pipeline.extract.video.decoding import check_decoder
 from hrpro_pipeline.extract.worker import Extraction, Outcome
-from hrpro_pipeline.models.device import resolve_device
 
-ENGINES = ("local", "ray")
+ENGINE_MAKERS: dict[str, Callable[[Extraction, Workers], Engine]] = {"local": local_engine, "ray": ray_engine}
 
-# Between looks at videos that another run is at.
+# Between looks at videos that another run is extracting.
 _LEASE_SECONDS = 1.0
 
 
 @dataclass
 class ExtractionSummary:
-    """What became of the videos.
+    """How the videos of a run ended.
 
     Attributes:
         done: ids of those extracted now.
@@ -60,16 +60,10 @@ def extract_folder(
     paths: Sequence[Location],
     out: Location,
     settings: ExtractSettings,
+    options: ExtractOptions = ExtractOptions(),
+    workers: Workers = Workers(),
     *,
-    weights: str = "kinetics",
-    flow: str = "auto",
-    decoder: str = "auto",
-    device: str = "auto",
-    engine: str = "local",
-    workers: int | None = None,
-    ray_address: str | None = None,
     overwrite: bool = False,
-    keep_partial: bool = False,
     on_video: Callable[[str, str], None] | None = None,
 ) -> ExtractionSummary:
     """Extract videos, and the videos in folders, into `out`, one file each.
@@ -79,13 +73,7 @@ def extract_folder(
 
     Args:
         paths, out: on this machine, or fsspec URLs (a remote folder is not shared by leases).
-        weights: "kinetics", "random" or a folder of weight files.
-        flow: "auto", "torch" or "opencv".
-        engine: "local" or "ray".
-        workers: processes; by default one for each GPU, or this process alone on the CPU; for Ray, as many as fit.
-        ray_address: of a running cluster.
         overwrite: extract all of them again.
-        keep_partial: keep the features of videos that can be decoded in part, marked so.
         on_video: called with each video id and "done", "skipped" or "failed".
 
     Raises:
@@ -94,197 +82,205 @@ def extract_folder(
     started = time.monotonic()
     if not is_url(out):
         out = Path(out).absolute()
-    if engine not in ENGINES:
-        raise UsageError(f"engine {engine!r}; expected {' or '.join(ENGINES)}")
-    check_decoder(decoder)
+    if workers.engine not in ENGINES:
+        raise UsageError(f"engine {workers.engine!r}; expected {' or '.join(ENGINES)}")
+    check_decoder(options.decoder)
     videos = find_videos(paths)
-    stored = stored_settings(settings, resolve_backend(flow))
-    wanted = None if overwrite else _Wanted(stored, weight_digests(settings, weights), keep_partial)
-    extraction = Extraction(settings, str(out), weights, flow, decoder, device, keep_partial)
-    run = _engine(extraction, engine, workers, ray_address)
+    stored = stored_settings(settings, resolve_backend(options.flow))
+    expected = None
+    if not overwrite:
+        expected = _ExpectedFile(stored, weight_digests(settings, options.weights), options.keep_partial)
+    engine = ENGINE_MAKERS[workers.engine](Extraction(settings, str(out), options), workers)
     _check_writable(out)
-    summary = ExtractionSummary()
     with progress("extracting", len(videos), "videos") as task:
-        shown = _Shown(task, on_video)
-        remaining = videos
-        while remaining:
-            remaining = _round(remaining, out, wanted, run, summary, shown)
-            if remaining:
+        ledger = _Ledger(videos, out, task, on_video)
+        while videos:
+            videos = _Round(videos, out, expected, ledger).run(engine)
+            if videos:
                 time.sleep(_LEASE_SECONDS)
+    summary = ledger.summary
     update_failures(out, {*summary.done, *summary.skipped}, [])
     if isinstance(out, Path):
-        _sweep(out)
-        tidy(out)
+        _remove_parts(out)
+        remove_leases_folder(out)
     summary.seconds = time.monotonic() - started
     return summary
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What a complete file says of itself."""
+class _ExpectedFile:
+    """The parts of its header by which a complete feature file is told from one to be made again."""
 
     settings: dict[str, Any]
     weights: dict[str, str]
     keep_partial: bool
 
+    def is_in(self, out: Location, video_id: str, video: Location) -> bool:
+        """Whether a folder has this video's features, made with the same settings and weights."""
+        try:
+            header = read_header(joined(out, feature_name(video_id)))
+            if header.settings != self.settings or header.weights != self.weights:
+                return False
+            if header.partial_reason is not None and not self.keep_partial:
+                return False
+            current = version(video)
+            if header.source.get("size") != current["size"]:
+                return False
+            if current["modified"] is not None and header.source.get("modified") == current["modified"]:
+                return True
+            with local_copy(video) as copy:  # a copy of the same video, or another one
+                return bool(header.source.get("sha256") == sha256(copy))
+        except (HrproError, OSError):
+            # No file, damaged, or of another version: made again. A video that has vanished fails then.
+            return False
 
-@dataclass(frozen=True)
-class _Shown:
-    """The display: all videos, and a row for each that is under way."""
 
-    task: Task
-    on_video: Callable[[str, str], None] | None
+class _Ledger:
+    """Keeps how each video ended: in the summary, in `failures.jsonl` and on the display.
 
-    def frames(self, video_id: str, count: int, total: int) -> None:
+    Attributes:
+        summary: of the videos so far.
+    """
+
+    def __init__(
+        self,
+        videos: dict[str, Location],
+        out: Location,
+        task: Task,
+        on_video: Callable[[str, str], None] | None,
+    ) -> None:
+        self.summary = ExtractionSummary()
+        self._videos = videos
+        self._out = out
+        self._task = task
+        self._on_video = on_video
+
+    def show_frames(self, video_id: str, count: int, total: int) -> None:
         """So many frames of a video are done; a total of 0 is not known yet."""
-        self.task.video(video_id, count, total, "frames")
+        self._task.video(video_id, count, total, "frames")
 
-    def finished(self, video_id: str, status: str) -> None:
-        """A video is "done", "skipped" or "failed"."""
-        self.task.end_video(video_id)
-        self.task.skip() if status == "skipped" else self.task.advance()
-        if self.on_video is not None:
-            self.on_video(video_id, status)
+    def skip(self, video_id: str) -> None:
+        """A video is complete."""
+        self.summary.skipped.append(video_id)
+        self._show_end(video_id, "skipped")
 
-
-def _round(
-    videos: dict[str, Location],
-    out: Location,
-    wanted: _Wanted | None,
-    run: Engine,
-    summary: ExtractionSummary,
-    shown: _Shown,
-) -> dict[str, Location]:
-    """Extract what no other run is at -> the videos that another run is at."""
-    leases: dict[str, BaseFileLock] = {}
-    elsewhere: dict[str, Location] = {}
-    ended = threading.Event()
-
-    def skipped(video_id: str) -> None:
-        summary.skipped.append(video_id)
-        shown.finished(video_id, "skipped")
-
-    def failed(video_id: str, reason: str) -> None:
-        _note(Outcome(video_id, reason=reason), videos, summary, out)
-        shown.finished(video_id, "failed")
-
-    jobs = _jobs(videos, out, wanted, leases, elsewhere, skipped, failed)
-    try:
-        for outcome in run(_until(ended, jobs, leases), shown.frames):
-            if outcome.concerns_all:
-                raise HrproError(outcome.reason)
-            _note(outcome, videos, summary, out)
-            if (lease := leases.pop(outcome.video_id, None)) is not None:
-                give_back(lease)
-            shown.finished(outcome.video_id, "done" if outcome.reason is None else "failed")
-    finally:
-        ended.set()
-        for lease in list(leases.values()):
-            give_back(lease)
-    return elsewhere
-
-
-def _jobs(
-    videos: dict[str, Location],
-    out: Location,
-    wanted: _Wanted | None,
-    leases: dict[str, BaseFileLock],
-    elsewhere: dict[str, Location],
-    skipped: Callable[[str], None],
-    failed: Callable[[str, str], None],
-) -> Iterator[Job]:
-    """Videos that are left to do, each with a lease; those that another run is at go to `elsewhere`."""
-    for video_id, source in videos.items():
-        if wanted is not None and _is_complete(out, video_id, source, wanted):
-            skipped(video_id)
-            continue
-        if isinstance(out, Path):
-            try:
-                lease = take_lease(out, video_id)
-            except OSError as error:
-                failed(video_id, f"{out}: {error.strerror}: the lease on {video_id}")
-                continue
-            if lease is None:
-                elsewhere[video_id] = source
-                continue
-            # Another run may have finished it since the look above.
-            if wanted is not None and _is_complete(out, video_id, source, wanted):
-                give_back(lease)
-                skipped(video_id)
-                continue
-            leases[video_id] = lease
-        yield Job(video_id, str(source if is_url(source) else Path(source).absolute()))
-
-
-def _until(ended: threading.Event, jobs: Iterator[Job], leases: dict[str, BaseFileLock]) -> Iterator[Job]:
-    """Jobs until the round has ended: a worker that has not noticed takes none, and no lease stays."""
-    while not ended.is_set() and (job := next(jobs, None)):
-        if ended.is_set():
-            if (lease := leases.pop(job.video_id, None)) is not None:
-                give_back(lease)
+    def note(self, outcome: Outcome) -> None:
+        """Keep an outcome; `show` is to follow once the lease on the video is returned."""
+        if outcome.reason is None:
+            self.summary.done.append(outcome.video_id)
+            self.summary.video_seconds += outcome.seconds
+            if outcome.partial_reason is not None:
+                self.summary.partial[outcome.video_id] = outcome.partial_reason
             return
-        yield job
+        # A file's name may hold anything: line feeds, what a terminal takes for commands.
+        reason = "".join(character for character in " ".join(outcome.reason.split()) if character.isprintable())
+        failure = Failure(outcome.video_id, reason, str(self._videos[outcome.video_id]))
+        self.summary.failed.append(failure)
+        update_failures(self._out, {outcome.video_id}, [failure])
+
+    def show(self, outcome: Outcome) -> None:
+        """Show how a video ended."""
+        self._show_end(outcome.video_id, "done" if outcome.reason is None else "failed")
+
+    def _show_end(self, video_id: str, status: str) -> None:
+        self._task.end_video(video_id)
+        self._task.skip() if status == "skipped" else self._task.advance()
+        if self._on_video is not None:
+            self._on_video(video_id, status)
 
 
-def _sweep(out: Path) -> None:
-    """Remove what workers and runs that were killed have left half-written, unless another run is at the video."""
+class _Round:
+    """One pass over videos that extracts those on which no other run has the lease, and owns their leases.
+
+    Args:
+        expected: by which complete files are told; None for making all of them again.
+    """
+
+    def __init__(
+        self, videos: dict[str, Location], out: Location, expected: _ExpectedFile | None, ledger: _Ledger
+    ) -> None:
+        self._videos = videos
+        self._out = out
+        self._expected = expected
+        self._ledger = ledger
+        self._leases: dict[str, BaseFileLock] = {}
+        self._elsewhere: dict[str, Location] = {}
+        self._ended = threading.Event()
+
+    def run(self, engine: Engine) -> dict[str, Location]:
+        """Extract -> the videos that other runs are extracting.
+
+        Raises:
+            HrproError: what concerns all videos.
+        """
+        try:
+            for outcome in engine(self._jobs(), self._ledger.show_frames):
+                if outcome.concerns_all:
+                    raise HrproError(outcome.reason)
+                self._ledger.note(outcome)
+                self._return_lease(outcome.video_id)
+                self._ledger.show(outcome)
+        finally:
+            self._ended.set()
+            for video_id in list(self._leases):
+                self._return_lease(video_id)
+        return self._elsewhere
+
+    def _jobs(self) -> Iterator[Job]:
+        """Jobs until the round has ended; taken from any thread, one at a time.
+
+        A worker that has not noticed the end gets none, and no lease stays.
+        """
+        for video_id, video in self._videos.items():
+            if self._ended.is_set():
+                return
+            if not self._take(video_id, video):
+                continue
+            if self._ended.is_set():
+                self._return_lease(video_id)
+                return
+            yield Job(video_id, str(video if is_url(video) else Path(video).absolute()))
+
+    def _take(self, video_id: str, video: Location) -> bool:
+        """Whether a video is to be extracted now; this run has its lease then."""
+        if self._is_complete(video_id, video):
+            self._ledger.skip(video_id)
+            return False
+        if not isinstance(self._out, Path):
+            return True
+        try:
+            lease = take_lease(self._out, video_id)
+        except OSError as error:
+            outcome = Outcome(video_id, reason=f"{self._out}: {error.strerror}: the lease on {video_id}")
+            self._ledger.note(outcome)
+            self._ledger.show(outcome)
+            return False
+        if lease is None:
+            self._elsewhere[video_id] = video
+            return False
+        # Another run may have finished it since the look above.
+        if self._is_complete(video_id, video):
+            return_lease(lease)
+            self._ledger.skip(video_id)
+            return False
+        self._leases[video_id] = lease
+        return True
+
+    def _is_complete(self, video_id: str, video: Location) -> bool:
+        return self._expected is not None and self._expected.is_in(self._out, video_id, video)
+
+    def _return_lease(self, video_id: str) -> None:
+        if (lease := self._leases.pop(video_id, None)) is not None:
+            return_lease(lease)
+
+
+def _remove_parts(out: Path) -> None:
+    """Remove half-written files of workers and runs that were killed, unless another run extracts the video."""
     for part in out.glob(".*.h5.*.part"):
         video_id = part.name[1:].rpartition(".h5.")[0]
         if (lease := take_lease(out, video_id)) is not None:
             part.unlink(missing_ok=True)
-            give_back(lease)
-
-
-def _engine(extraction: Extraction, engine: str, workers: int | None, ray_address: str | None) -> Engine:
-    if engine == "ray":
-        return partial(on_ray, extraction, address=ray_address, workers=workers)
-    if ray_address is not None:
-        raise UsageError("--ray-address goes with --engine ray")
-    device = resolve_device(extraction.device)
-    if device.type == "cuda":
-        # All that are visible, unless one was named. On a GPU decoders run in the worker: never in this process.
-        gpus = [str(device)] if device.index is not None else [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        devices = [gpus[i % len(gpus)] for i in range(workers or len(gpus))]
-        many = [replace(extraction, device=name) for name in devices]
-    else:
-        if workers in (None, 1):
-            return partial(in_this_process, extraction)
-        assert workers is not None
-        threads = max(1, torch.get_num_threads() // workers)
-        many = [replace(extraction, device="cpu", threads=threads)] * workers
-    return partial(in_processes, many)
-
-
-def _note(outcome: Outcome, sources: dict[str, Location], summary: ExtractionSummary, out: Location) -> None:
-    if outcome.reason is None:
-        summary.done.append(outcome.video_id)
-        summary.video_seconds += outcome.seconds
-        if outcome.partial_reason is not None:
-            summary.partial[outcome.video_id] = outcome.partial_reason
-        return
-    # A file's name may hold anything: line feeds, what a terminal takes for commands.
-    reason = "".join(character for character in " ".join(outcome.reason.split()) if character.isprintable())
-    failure = Failure(outcome.video_id, reason, str(sources[outcome.video_id]))
-    summary.failed.append(failure)
-    update_failures(out, {outcome.video_id}, [failure])
-
-
-def _is_complete(out: Location, video_id: str, video: Location, wanted: _Wanted) -> bool:
-    """Whether a file holds this video's features, made with the same settings and weights."""
-    try:
-        header = read_header(joined(out, feature_name(video_id)))
-        same = header.settings == wanted.settings and header.weights == wanted.weights
-        if not same or (header.partial_reason is not None and not wanted.keep_partial):
-            return False
-        now = version(video)
-        if header.source.get("size") != now["size"]:
-            return False
-        if now["modified"] is not None and header.source.get("modified") == now["modified"]:
-            return True
-        with local_copy(video) as copy:  # a copy of the same video, or another one
-            return bool(header.source.get("sha256") == sha256(copy))
-    except (HrproError, OSError):
-        return False  # not there, damaged, or of another version: made again. A video that has vanished fails then.
+            return_lease(lease)
 
 
 def _check_writable(out: Location) -> None:
@@ -296,4 +292,4 @@ def _check_writable(out: Location) -> None:
         with tempfile.NamedTemporaryFile(dir=out, prefix=".", suffix=".part"):
             pass
     except OSError as error:
-        raise HrproError(f"{out}: cannot be written to ({error.strerror}); choose another folder with --out") from None
+        raise HrproError(f"{out}: cannot be written to ({error.strerror}); choose another folder with `out`") from None

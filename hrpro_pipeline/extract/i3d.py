@@ -45,7 +45,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def _pad_same(x: Tensor, kernel: Triple, stride: Triple) -> tuple[Tensor, Triple]:
-    """SAME padding as far as the layer cannot do it itself -> input, and the padding that is left to the layer."""
+    """SAME padding as far as the layer cannot do it itself -> input, and the padding for the layer to do."""
     pads = [same_padding(n, k, s) for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
     if all(before == behind for before, behind in pads):  # no copy of the input
         return x, (pads[0][0], pads[1][0], pads[2][0])
@@ -69,7 +69,7 @@ class Unit(nn.Module):
 
 
 class Pool(nn.Module):
-    """Max pool over a SAME-padded input. Padding with zeros or with nothing is one: all inputs come from a ReLU."""
+    """Max pool over a SAME-padded input. Padding with zeros is right, as all inputs come from a ReLU."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
@@ -164,29 +164,33 @@ def load_i3d(state_dict: Mapping[str, Tensor], stream: str) -> InceptionI3D:
         ...
         ValueError: not I3D weights for stream 'flow': input of 3 channels, but stream 'flow' has 2
     """
-    model = _built(stream)
-    given = {_published_name(name): tensor for name, tensor in state_dict.items() if not _ignored(name)}
-    expected = {name: tensor for name, tensor in model.state_dict().items() if not _ignored(name)}
+    model = _new_network(stream)
+    given = {_published_name(name): tensor for name, tensor in state_dict.items() if not _is_ignored(name)}
+    if problems := _weight_problems(model, given, stream):
+        raise ValueError(f"not I3D weights for stream {stream!r}: {'; '.join(problems)}")
+    model.load_state_dict(given, strict=False)  # all names were checked above; only num_batches_tracked is missing
+    return model.eval()
+
+
+def _weight_problems(model: InceptionI3D, given: Mapping[str, Tensor], stream: str) -> list[str]:
+    expected = {name: tensor for name, tensor in model.state_dict().items() if not _is_ignored(name)}
     problems = []
     if missing := sorted(expected.keys() - given.keys()):
-        problems.append(f"{len(missing)} missing: {_some(missing)}")
+        problems.append(f"{len(missing)} missing: {_first_names(missing)}")
     if unexpected := sorted(given.keys() - expected.keys()):
-        problems.append(f"{len(unexpected)} unexpected: {_some(unexpected)}")
+        problems.append(f"{len(unexpected)} unexpected: {_first_names(unexpected)}")
     first = given.get("Conv3d_1a_7x7.conv3d.weight")
     if first is not None and first.ndim == 5 and first.shape[1] != model.in_channels:
         problems.append(f"input of {first.shape[1]} channels, but stream {stream!r} has {model.in_channels}")
-    else:
-        wrong = [
-            f"{name} {list(given[name].shape)}, expected {list(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in given and given[name].shape != tensor.shape
-        ]
-        if wrong:
-            problems.append(f"{len(wrong)} of wrong shape: {_some(wrong)}")
-    if problems:
-        raise ValueError(f"not I3D weights for stream {stream!r}: {'; '.join(problems)}")
-    model.load_state_dict(given, strict=False)  # all names were checked above; only num_batches_tracked is left
-    return model.eval()
+        return problems
+    wrong = [
+        f"{name} {list(given[name].shape)}, expected {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    if wrong:
+        problems.append(f"{len(wrong)} of wrong shape: {_first_names(wrong)}")
+    return problems
 
 
 def fold_batch_norm(model: InceptionI3D) -> InceptionI3D:
@@ -200,7 +204,7 @@ def fold_batch_norm(model: InceptionI3D) -> InceptionI3D:
 
 def random_i3d(stream: str, seed: int) -> InceptionI3D:
     """The network with He-scaled random weights, the same for the same seed whatever was drawn before."""
-    model = _built(stream)
+    model = _new_network(stream)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -211,14 +215,14 @@ def random_i3d(stream: str, seed: int) -> InceptionI3D:
     return model.eval()
 
 
-def _built(stream: str) -> InceptionI3D:
+def _new_network(stream: str) -> InceptionI3D:
     if stream not in STREAM_CHANNELS:
         raise ValueError(f"stream {stream!r}; expected {' or '.join(STREAM_CHANNELS)}")
-    with torch.random.fork_rng(devices=[]):  # layers draw initial values, which are replaced: leave no trace of it
+    with torch.random.fork_rng(devices=[]):  # layers draw initial values, which are replaced
         return InceptionI3D(STREAM_CHANNELS[stream])
 
 
-def _ignored(name: str) -> bool:
+def _is_ignored(name: str) -> bool:
     return name.endswith("num_batches_tracked") or name.startswith(("logits.", "conv3d_0c_1x1."))
 
 
@@ -231,5 +235,5 @@ def _published_name(name: str) -> str:
     return re.sub(r"\.branch_([12])\.([01])\.", lambda m: f".b{m[1]}{'ab'[int(m[2])]}.", name)
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

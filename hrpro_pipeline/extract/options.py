@@ -1,11 +1,15 @@
-"""What a user chooses for an extraction beside the settings, and what there is to choose from. Nothing heavy."""
+"""Choices of a user for an extraction, beside the settings. Imports nothing heavy."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Decoder = Literal["auto", "decord", "pyav", "torchcodec"]
 FlowBackend = Literal["auto", "torch", "opencv"]
 EngineName = Literal["local", "ray"]
+
+DECODERS: tuple[str, ...] = get_args(Decoder)
+FLOW_BACKENDS: tuple[str, ...] = get_args(FlowBackend)
+ENGINES: tuple[str, ...] = get_args(EngineName)
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class ExtractOptions:
         weights: "kinetics", "random", or a folder of weight files.
         flow: who computes TV-L1.
         decoder: which one is tried first.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:N".
         keep_partial: keep what can be decoded of a damaged video, marked as partial.
     """
 
@@ -29,10 +33,10 @@ class ExtractOptions:
 
 @dataclass(frozen=True)
 class Workers:
-    """Who extracts.
+    """The workers of an extraction.
 
     Attributes:
-        engine: processes of this machine, or actors of a Ray cluster.
+        engine: they are processes of this machine, or actors of a Ray cluster.
         count: of workers; by default one for each GPU, one in all on the CPU, on Ray as many as fit.
         ray_address: of a running cluster; one is started on this machine otherwise.
     """

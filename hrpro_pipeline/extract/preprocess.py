@@ -1,4 +1,4 @@
-"""Frames to network input: resize, gray, crops, windows, scale. Pure functions on arrays."""
+"""Frames to network input: gray, crops, windows, scale. Pure functions on tensors."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 Item = TypeVar("Item")
 Crops = Literal["center", "five", "ten"]
@@ -19,15 +18,6 @@ def gray(frames: Tensor) -> Tensor:
     """RGB uint8 [N, H, W, 3] -> uint8 [N, H, W], OpenCV's integer arithmetic on any device."""
     red, green, blue = (weight * frames[..., i].int() for i, weight in enumerate(_GRAY))
     return red.add_(green).add_(blue).add_(1 << 14).bitwise_right_shift_(15).to(torch.uint8)
-
-
-def resize_on_device(frame: Tensor, size: tuple[int, int]) -> Tensor:
-    """`frames.resize_frame` for a tensor [H, W, 3] on any device: bilinear, within a level of OpenCV's."""
-    if (frame.shape[1], frame.shape[0]) == size:
-        return frame
-    planes = frame.permute(2, 0, 1)[None].float()
-    resized = F.interpolate(planes, (size[1], size[0]), mode="bilinear", align_corners=False)
-    return resized[0].round_().to(torch.uint8).permute(1, 2, 0).contiguous()
 
 
 def crop_views(images: Tensor, side: int, crops: Crops) -> list[Tensor]:
@@ -49,35 +39,35 @@ def _cut(images: Tensor, top: int, left: int, side: int) -> Tensor:
 
 
 class Windows(Generic[Item]):
-    """All whole windows of `length` items, every `stride` items, as the items come; holds one window at a time."""
+    """Windows of `length` items, one every `stride` items, as the items come; holds one window at a time."""
 
     def __init__(self, length: int, stride: int) -> None:
         self._length, self._stride = length, stride
-        self._held: deque[Item] = deque()
+        self._items: deque[Item] = deque()
         self._skip = 0  # items between windows, when the stride is longer than a window
-        self._complete = False
+        self._has_window = False
 
     def push(self, item: Item) -> list[Item] | None:
-        """Take an item; the window that it completes, if any."""
+        """Take an item -> the window that it completes, if any."""
         if self._skip:
             self._skip -= 1
             return None
-        self._held.append(item)
-        if len(self._held) < self._length:
+        self._items.append(item)
+        if len(self._items) < self._length:
             return None
-        self._complete = True
-        window = list(self._held)
+        self._has_window = True
+        window = list(self._items)
         self._skip = max(0, self._stride - self._length)
         for _ in range(min(self._stride, self._length)):
-            self._held.popleft()
+            self._items.popleft()
         return window
 
-    def rest(self) -> list[Item] | None:
+    def final(self) -> list[Item] | None:
         """At the end: fewer items than one window repeat the last one; no items give no window."""
-        if self._complete or not self._held:
+        if self._has_window or not self._items:
             return None
-        held = list(self._held)
-        return held + [held[-1]] * (self._length - len(held))
+        items = list(self._items)
+        return items + [items[-1]] * (self._length - len(items))
 
 
 def clip(window: Sequence[Tensor]) -> Tensor:
@@ -85,6 +75,6 @@ def clip(window: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(window), dim=2)
 
 
-def scaled(levels: Tensor, mean: float, deviation: float) -> Tensor:
-    """uint8 levels of any shape -> float32 (x / 255 - mean) / deviation; mean and deviation 0.5 give [-1, 1]."""
-    return (levels.float() / 255 - mean) / deviation
+def scaled(levels: Tensor, mean: float, std: float) -> Tensor:
+    """uint8 levels of any shape -> float32 (x / 255 - mean) / std; mean and std 0.5 give [-1, 1]."""
+    return (levels.float() / 255 - mean) / std

@@ -1,4 +1,4 @@
-"""Feature rows of a video under way: beyond a few minutes they lie in a temporary file."""
+"""Feature rows of a video under way: those of more than a few minutes are kept in a temporary file."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _BLOCK = 1024
 
 
 class Rows:
-    """Rows [D] of one type, given one by one. The file has no name, and goes when nothing needs it any more."""
+    """Rows [D] of one type, given one by one. The file has no name, and is deleted with the last array of it."""
 
     def __init__(self) -> None:
         self._block: list[np.ndarray] = []
@@ -22,26 +22,28 @@ class Rows:
         self._width, self._dtype = 0, np.dtype(np.float32)
 
     def append(self, row: np.ndarray) -> None:
-        """Keep a row. Raises HrproError if the temporary folder has no room."""
+        """Add a row. Raises HrproError if the temporary folder has no room."""
         self._width, self._dtype = len(row), row.dtype
         self._block.append(row)
         if len(self._block) == _BLOCK:
             self._spill()
 
     def array(self) -> np.ndarray:
-        """All rows, [T, D], mapped from the file where there is one.
+        """All rows, [T, D], mapped from the file if there is one.
 
-        Raises HrproError as `append`, ValueError if there are none.
+        Raises:
+            HrproError: as `append`.
+            ValueError: no rows.
         """
         if self._file is None:
             return np.stack(self._block)
         if self._block:
             self._spill()
-        with _about_room():
+        with _advice_on_room():
             return np.asarray(np.memmap(self._file, self._dtype, "c")).reshape(-1, self._width)
 
     def _spill(self) -> None:
-        with _about_room():
+        with _advice_on_room():
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="hrpro-")  # noqa: SIM115  the array reads from it
             self._file.write(np.stack(self._block).data)
@@ -50,7 +52,7 @@ class Rows:
 
 
 @contextmanager
-def _about_room() -> Iterator[None]:
+def _advice_on_room() -> Iterator[None]:
     try:
         yield
     except OSError as error:

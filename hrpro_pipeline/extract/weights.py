@@ -1,4 +1,4 @@
-"""Kinetics weights: where they come from, their digests and licenses, and a local cache of checked copies."""
+"""Kinetics weights: origins, digests and licenses, and a local cache of checked copies."""
 
 import http.client
 import logging
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 RANDOM_SEED = 0
 _TIMEOUT_SECONDS = 60
-_ABSENT = "not downloaded"
+_NOT_IN_CACHE = "not downloaded"
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth")
 
 
@@ -36,8 +36,7 @@ class WeightEntry:
         name: of the file in the cache, without suffix.
         backbone: "i3d", or pytorchvideo's "i3d_r50", "slow_r50" or "x3d_m".
         git_sha1: the file's Git blob SHA-1 as published; None where no digest is published: the SHA-256 of the first
-            download is recorded then, and later copies are held against that.
-        preprocessing: what the network expects, in words.
+            download is recorded then, and later copies are compared with it.
     """
 
     name: str
@@ -47,11 +46,10 @@ class WeightEntry:
     git_sha1: str | None
     license: str
     origin: str
-    preprocessing: str
 
     @property
     def file_name(self) -> str:
-        """Of the published file in the cache."""
+        """Name of the published file in the cache."""
         return self.name + Path(self.url).suffix
 
 
@@ -65,7 +63,6 @@ def _i3d(stream: str, repository: str, commit: str, path: str, git_sha1: str, li
         git_sha1=git_sha1,
         license=license,
         origin=f"{repository}: Inception-I3D, ImageNet then Kinetics-400 (Carreira and Zisserman 2017)",
-        preprocessing="224 x 224, [-1, 1]; flow: TV-L1 clamped to +-20 px, 8 bit, [-1, 1]",
     )
 
 
@@ -88,11 +85,10 @@ def _pytorchvideo(backbone: str, file: str) -> WeightEntry:
         git_sha1=None,
         license="Apache-2.0",
         origin="facebookresearch/pytorchvideo model zoo: Kinetics-400",
-        preprocessing="(x / 255 - 0.45) / 0.225",
     )
 
 
-# What `kinetics` means, by backbone and stream.
+# The weights that `kinetics` stands for, one entry for each backbone and stream.
 ENTRIES = (
     _piergiaj("rgb", "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a"),
     _piergiaj("flow", "ef0e7c282a102f76b14b52643574b80acba4e475"),
@@ -110,10 +106,11 @@ ALTERNATIVES = (
 
 @dataclass(frozen=True)
 class Weights:
-    """Parameters and where they are from; `state` is None for random weights, which the network draws itself.
+    """Parameters of a network, and their digest.
 
     Attributes:
-        digest: goes into feature files: a digest, or the words that say that the weights are random.
+        state: by name; None for random weights, which the network draws itself.
+        digest: as feature files keep it; for random weights, words that say so.
     """
 
     state: dict[str, Tensor] | None
@@ -122,7 +119,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class WeightRow:
-    """One line of `hrpro weights`: an entry, its file in the cache, and how things stand."""
+    """One line of `hrpro weights`: an entry, its file in the cache, and the file's state."""
 
     name: str
     stream: str
@@ -139,35 +136,39 @@ class WeightRow:
 
 def cache_folder() -> Path:
     """`$HRPRO_CACHE`, else `~/.cache/hrpro/weights`."""
-    given = os.environ.get("HRPRO_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "hrpro" / "weights"
+    folder = os.environ.get("HRPRO_CACHE")
+    return Path(folder) if folder else Path.home() / ".cache" / "hrpro" / "weights"
 
 
-def load_weights(source: str, stream: str, backbone: str = "i3d") -> Weights:
+def load_weights(weights: str, stream: str, backbone: str = "i3d") -> Weights:
     """Weights for one network.
 
     Args:
-        source: "kinetics" (downloaded once), "random" (for tests and demonstrations), or a folder with files
+        weights: "kinetics" (downloaded once), "random" (for tests and demonstrations), or a folder with files
             such as `rgb*.pt`, `flow*.safetensors` or `model_rgb.pth`.
         stream: "rgb" or "flow".
         backbone: as in the settings; the flow network is always "i3d".
 
     Raises:
-        HrproError: cannot be had, or wrong digest; says what to do.
+        HrproError: weights that cannot be had or have another digest; says what to do.
     """
     backbone = backbone if stream == "rgb" else "i3d"
-    if source == "random":
+    if weights == "random":
         _warn_random()
         return Weights(None, f"random (seed {RANDOM_SEED}), NOT Kinetics")
-    if source == "kinetics":
+    if weights == "kinetics":
         return cached_weights(_entry(backbone, stream))
-    return _folder_weights(Path(source), stream)
+    return _read_weights(_file_in_folder(Path(weights), stream))
 
 
 def cached_weights(entry: WeightEntry, folder: Path | None = None) -> Weights:
-    """The entry's weights from the cache, downloaded and converted to safetensors first if need be."""
+    """The entry's weights from the cache; downloaded and converted to safetensors if they are not in it.
+
+    Raises:
+        HrproError: as `fetch`, or a copy that has changed since it was converted.
+    """
     folder = folder or cache_folder()
-    converted, recorded = _converted(entry, folder)
+    converted, recorded = _converted_files(entry, folder)
     if not converted.is_file() or not recorded.is_file():
         _convert(entry, fetch(entry, folder), folder)
     if (actual := sha256(converted)) != recorded.read_text().strip():
@@ -206,31 +207,36 @@ def fetch(entry: WeightEntry, folder: Path) -> Path:
 
 
 def list_all(folder: Path | None = None, entries: tuple[WeightEntry, ...] = ENTRIES) -> list[WeightRow]:
-    """Every entry and whether it is in the cache; nothing is read, so no row is wrong."""
+    """Every entry and whether it is in the cache; no digest is checked."""
     rows = []
     for entry in entries:
-        path = _converted(entry, folder or cache_folder())[0]
+        path = _converted_files(entry, folder or cache_folder())[0]
         status = "in the cache" if path.is_file() else f"not downloaded, from {entry.url}"
         rows.append(WeightRow(entry.name, entry.stream, entry.license, path, status, ok=True))
     return rows
 
 
 def download_all(folder: Path | None = None, entries: tuple[WeightEntry, ...] = I3D_ENTRIES) -> list[WeightRow]:
-    """Have I3D's weights in the cache; one that fails does not stop the others. Other backbones' come when used."""
-    return [_row(entry, folder or cache_folder(), download=True) for entry in entries]
+    """Download I3D's weights that are not in the cache; one that fails does not stop the others.
+
+    Weights of other backbones are downloaded when they are used.
+    """
+    return [_checked_row(entry, folder or cache_folder(), download=True) for entry in entries]
 
 
 def verify_all(folder: Path | None = None, entries: tuple[WeightEntry, ...] = ENTRIES) -> list[WeightRow]:
-    """Check, without network, that I3D's weights are in the cache, and all that is there against its digest."""
-    rows = [_row(entry, folder or cache_folder(), download=False) for entry in entries]
-    return [row for row, entry in zip(rows, entries, strict=True) if entry.backbone == "i3d" or row.status != _ABSENT]
+    """Check, without network, that I3D's weights are in the cache, and the digest of every file in it."""
+    rows = [_checked_row(entry, folder or cache_folder(), download=False) for entry in entries]
+    return [
+        row for row, entry in zip(rows, entries, strict=True) if entry.backbone == "i3d" or row.status != _NOT_IN_CACHE
+    ]
 
 
-def _row(entry: WeightEntry, folder: Path, download: bool) -> WeightRow:
-    path = _converted(entry, folder)[0]
+def _checked_row(entry: WeightEntry, folder: Path, download: bool) -> WeightRow:
+    path = _converted_files(entry, folder)[0]
     present = path.is_file() or (folder / entry.file_name).is_file()
     if not present and not download:
-        return WeightRow(entry.name, entry.stream, entry.license, path, _ABSENT, ok=False)
+        return WeightRow(entry.name, entry.stream, entry.license, path, _NOT_IN_CACHE, ok=False)
     try:
         digest = cached_weights(entry, folder).digest
     except HrproError as error:
@@ -245,12 +251,13 @@ def _entry(backbone: str, stream: str) -> WeightEntry:
     raise HrproError(f"no Kinetics weights for backbone {backbone!r}, stream {stream!r}")
 
 
-def _converted(entry: WeightEntry, folder: Path) -> tuple[Path, Path]:
+def _converted_files(entry: WeightEntry, folder: Path) -> tuple[Path, Path]:
     """The safetensors file, and the file that records its SHA-256."""
     return folder / f"{entry.name}.safetensors", folder / f"{entry.name}.safetensors.sha256"
 
 
 def _check_digest(entry: WeightEntry, path: Path, final: Path) -> None:
+    """Raise HrproError unless `path`, which is to be `final`, is the published file."""
     if entry.git_sha1 is None:
         recorded = final.with_name(final.name + ".sha256")
         actual = sha256(path)
@@ -268,7 +275,7 @@ def _check_digest(entry: WeightEntry, path: Path, final: Path) -> None:
 
 
 def _convert(entry: WeightEntry, published: Path, folder: Path) -> None:
-    converted, recorded = _converted(entry, folder)
+    converted, recorded = _converted_files(entry, folder)
     digest = f"git-sha1:{entry.git_sha1}" if entry.git_sha1 else f"sha256:{sha256(published)}"
     metadata = {"origin": entry.origin, "license": entry.license, "url": entry.url, "source_digest": digest}
     tensors = {name: tensor.contiguous() for name, tensor in _read_pickle(published).items()}
@@ -306,23 +313,24 @@ def _source_digest(path: Path) -> str:
     return metadata.get("source_digest") or f"sha256:{sha256(path)}"
 
 
-def _folder_weights(folder: Path, stream: str) -> Weights:
+def _file_in_folder(folder: Path, stream: str) -> Path:
+    """The one weight file of a stream in a folder of the user. Raises HrproError if there is none, or several."""
     if not folder.is_dir():
-        raise HrproError(f"--weights {folder}: no such folder; expected kinetics, random, or a folder of weight files")
+        raise HrproError(f"`weights` {folder}: no such folder; expected kinetics, random, or a folder of weight files")
     files = sorted(
         path
         for path in folder.iterdir()
         if path.suffix in _SUFFIXES and re.search(rf"(^|[_-]){stream}", path.stem.lower())
     )
-    # A converted file beside its source is the same thing twice.
-    stems = {path.stem: path for path in reversed(files)}
-    files = [path for path in files if path.suffix == ".safetensors" or stems[path.stem].suffix != ".safetensors"]
     if not files:
         raise HrproError(f"{folder}: no {stream} weights; expected {stream}*.pt, model_{stream}.pth or .safetensors")
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
         raise HrproError(f"{folder}: {len(files)} files for stream {stream} ({names}); leave one of them")
-    path = files[0]
+    return files[0]
+
+
+def _read_weights(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         return Weights(_read_safetensors(path), _source_digest(path))
     published = {entry.git_sha1 for entry in (*ENTRIES, *ALTERNATIVES)} & {git_blob_sha1(path)}

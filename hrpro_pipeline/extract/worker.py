@@ -1,7 +1,7 @@
-"""What extracts: videos in, feature files out; in this process, or as a process that an engine starts.
+"""A worker: videos in, feature files out; in this process, or as a process that an engine starts.
 
-`python -m hrpro_pipeline.extract.worker` is such a process: it is told the extraction, asks for jobs, and says what
-became of each.
+`python -m hrpro_pipeline.extract.worker` is such a process: it receives the extraction, asks for jobs, and answers with
+the outcome of each.
 """
 
 import errno
@@ -18,52 +18,53 @@ from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import VideoFeatures, store_features
 from hrpro_pipeline.data.storage import Location, is_url
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.extractor import Extractor, Job, OnFrames, extract_videos, load_extractor
+from hrpro_pipeline.extract.extractor import Extractor, Job, OnFrames, load_extractor
+from hrpro_pipeline.extract.options import ExtractOptions
+from hrpro_pipeline.extract.pipeline import extract_videos
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What all videos of a run have in common, in words that a process anywhere understands.
+    """An extractor and where its features go, in words that a process anywhere understands.
 
     Attributes:
         out: folder or URL.
-        weights: "kinetics", "random" or a folder of weight files.
         threads: of the CPU, for a worker; None for as many as there are cores.
         apart: in a process of its own, which is replaced when it dies: a decoder may use its GPU.
     """
 
     settings: ExtractSettings
     out: str
-    weights: str = "kinetics"
-    flow: str = "auto"
-    decoder: str = "auto"
-    device: str = "auto"
-    keep_partial: bool = False
+    options: ExtractOptions = ExtractOptions()
     threads: int | None = None
     apart: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """For `from_json`."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
-            "settings": self.settings.model_dump(mode="json")
+        """The extraction for `from_json`."""
+        return {
+            "settings": self.settings.model_dump(mode="json"),
+            "out": self.out,
+            "options": asdict(self.options),
+            "threads": self.threads,
+            "apart": self.apart,
         }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Extraction":
-        """What `as_json` gave."""
-        return cls(**fields | {"settings": ExtractSettings.model_validate(fields["settings"])})
+        """The extraction that `as_json` gave."""
+        settings = ExtractSettings.model_validate(fields["settings"])
+        return cls(**fields | {"settings": settings, "options": ExtractOptions(**fields["options"])})
 
     def load(self) -> Extractor:
         """The networks. Raises HrproError for weights or a device that cannot be had."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        extractor = load_extractor(self.settings, self.weights, self.flow, self.decoder, self.device)
-        return replace(extractor, keep_partial=self.keep_partial, decodes_here=self.apart)
+        return replace(load_extractor(self.settings, self.options), apart=self.apart)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a video.
+    """How a video ended.
 
     Attributes:
         seconds: of video that were extracted.
@@ -82,7 +83,7 @@ class Outcome:
 def extract_to(
     out: Location, jobs: Iterable[Job], extractor: Extractor, on_frames: OnFrames = lambda *_: None
 ) -> Iterator[Outcome]:
-    """Extract videos and store their features, and say what became of each as it is done."""
+    """Extract videos and store their features; gives the outcome of each as it is done."""
     for video_id, features in extract_videos(jobs, extractor, on_frames):
         yield _stored(out, video_id, features)
 
@@ -96,8 +97,8 @@ def _stored(out: Location, video_id: str, features: VideoFeatures | HrproError) 
         return Outcome(video_id, reason=str(error))
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "no space is left; make room and run the command again" if full else str(error)
-        return Outcome(video_id, reason=f"{out}: {what}", concerns_all=full or error.errno == errno.EROFS)
+        reason = "no space is left; make room and run the command again" if full else str(error)
+        return Outcome(video_id, reason=f"{out}: {reason}", concerns_all=full or error.errno == errno.EROFS)
     header = features.header
     return Outcome(video_id, header.duration_seconds, partial_reason=header.partial_reason)
 
@@ -106,7 +107,7 @@ def main() -> None:
     """Serve the engine that started this process."""
     channel = serve()
     logging.basicConfig(level=logging.WARNING, handlers=[_ToEngine(channel)])
-    logging.getLogger("hrpro_pipeline.extract.weights").setLevel(logging.ERROR)  # the engine's side has said it
+    logging.getLogger("hrpro_pipeline.extract.weights").setLevel(logging.ERROR)  # the engine's process says it
     message = channel.receive()
     if message is None:
         return
@@ -121,7 +122,7 @@ def main() -> None:
 
 
 class _ToEngine(logging.Handler):
-    """Log lines for the engine's process to say: the terminal is its own."""
+    """Hands log lines to the engine's process, which owns the terminal."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__()

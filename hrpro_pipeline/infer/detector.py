@@ -11,8 +11,9 @@ from hrpro_pipeline.data.detections import Curves, Detection
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.extractor import Extractor, extract_video
+from hrpro_pipeline.extract.extractor import Extractor
 from hrpro_pipeline.extract.options import ExtractOptions
+from hrpro_pipeline.extract.pipeline import extract_video
 from hrpro_pipeline.infer.curves import curves_of
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
 from hrpro_pipeline.infer.raw import extractor_for

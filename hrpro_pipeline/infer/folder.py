@@ -17,12 +17,13 @@ from hrpro_pipeline.data.detections import (
 from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures, list_features, read_features
 from hrpro_pipeline.data.files import holds_videos, sha256
-from hrpro_pipeline.data.leases import tidy
+from hrpro_pipeline.data.leases import remove_leases_folder
 from hrpro_pipeline.data.storage import Location
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.extractor import Job, OnFrames, extract_videos
+from hrpro_pipeline.extract.extractor import Job, OnFrames
 from hrpro_pipeline.extract.options import ExtractOptions
+from hrpro_pipeline.extract.pipeline import extract_videos
 from hrpro_pipeline.infer.detector import Ambiguous, Detector
 from hrpro_pipeline.infer.output import Format
 from hrpro_pipeline.infer.raw import extractor_for, has_random_weights
@@ -171,7 +172,7 @@ class ResultWriter:
             write_activitynet(self._file, self._videos_of_file)
         if self._has_failures_file:
             update_failures(self.folder, set(self.done) - self.failed.keys(), [])
-            tidy(self.folder)
+            remove_leases_folder(self.folder)
 
 
 def check_output(out: Path, format: Format) -> None:

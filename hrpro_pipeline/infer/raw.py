@@ -1,9 +1,10 @@
 """Features of raw videos, extracted the way that a model was trained."""
 
 from dataclasses import replace
+from typing import cast
 
 from hrpro_pipeline.extract.extractor import Extractor, load_extractor
-from hrpro_pipeline.extract.options import ExtractOptions
+from hrpro_pipeline.extract.options import ExtractOptions, FlowBackend
 from hrpro_pipeline.models.checkpoint import TrainedModel
 
 
@@ -20,8 +21,7 @@ def extractor_for(model: TrainedModel, options: ExtractOptions) -> Extractor:
     if weights == "auto":
         weights = "random" if has_random_weights(model) else "kinetics"
     flow = str(model.extraction.get("flow_algorithm", "auto")).removeprefix("tvl1-")
-    extractor = load_extractor(model.settings.extract, weights, flow, options.decoder, options.device)
-    return replace(extractor, keep_partial=options.keep_partial)
+    return load_extractor(model.settings.extract, replace(options, weights=weights, flow=cast(FlowBackend, flow)))
 
 
 def has_random_weights(model: TrainedModel) -> bool:

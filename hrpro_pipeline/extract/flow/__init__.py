@@ -1,11 +1,11 @@
-"""TV-L1 flow of gray frames, by our kernels or by OpenCV, and its quantization to 8 bit."""
+"""TV-L1 flow of gray frames, by our kernels or by OpenCV."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.flow import tvl1_torch as plain
+from hrpro_pipeline.extract.flow import tvl1_torch
 from hrpro_pipeline.extract.flow.tvl1_torch import MIN_SIDE, Variant
+from hrpro_pipeline.extract.options import FLOW_BACKENDS
 
 # Pairs that iterate together on a device: enough to fill a GPU with frames of a few hundred pixels a side.
 _PAIRS_AT_ONCE = 64
 
 Result = TypeVar("Result")
-Rounding = Literal["rounded", "floored"]
 
 
 def tvl1(
@@ -59,8 +59,8 @@ def tvl1(
         >>> [round(value, 1) + 0.0 for value in inner.tolist()]
         [2.0, 0.0]
     """
-    if backend not in _BACKENDS:
-        raise HrproError(f"flow backend {backend!r}; expected {' or '.join(_BACKENDS)}")
+    if backend not in BACKENDS:
+        raise HrproError(f"flow backend {backend!r}; expected {' or '.join(BACKENDS)}")
     if variant not in get_args(Variant):
         raise HrproError(f"flow variant {variant!r}; expected {' or '.join(get_args(Variant))}")
     if backend == "opencv" and variant != "opencv":
@@ -68,32 +68,18 @@ def tvl1(
     tensor = _checked(frames)
     if len(tensor) < 2:
         return torch.zeros(0, 2, *tensor.shape[1:])
-    return _BACKENDS[backend](tensor, torch.device(device), variant)
+    return BACKENDS[backend](tensor, torch.device(device), variant)
 
 
 def resolve_backend(backend: str) -> str:
-    """The backend that "auto" stands for: our kernels, which are faster everywhere. Other names are checked only."""
-    if backend == "auto":
-        return "torch"
-    if backend not in _BACKENDS:
-        raise HrproError(f"flow backend {backend!r}; expected auto, {' or '.join(_BACKENDS)}")
-    return backend
+    """The backend that "auto" stands for: our kernels, which are faster everywhere; another known name as it is.
 
-
-def flow_levels(flow: Tensor, clamp: float, rounding: Rounding = "rounded") -> Tensor:
-    """Flow in pixels (any shape) -> uint8 levels: -clamp is 0, +clamp is 255.
-
-    Args:
-        rounding: "rounded" to the nearest (half to even), as denseflow does: 0 becomes 128; "floored", as in the recipe
-            of the I3D authors: 0 becomes 127.
+    Raises:
+        HrproError: an unknown backend.
     """
-    levels = 255 * (flow.clamp(-clamp, clamp) + clamp) / (2 * clamp)
-    return (levels.round() if rounding == "rounded" else levels.floor()).to(torch.uint8)
-
-
-def quantize_flow(flow: Tensor, clamp: float = 20.0, rounding: Rounding = "rounded") -> Tensor:
-    """Flow in pixels (any shape) -> what published features saw: clamped, 8-bit levels, scaled to [-1, 1]."""
-    return flow_levels(flow, clamp, rounding).float() / 255 * 2 - 1
+    if backend not in FLOW_BACKENDS:
+        raise HrproError(f"flow backend {backend!r}; expected auto, {' or '.join(BACKENDS)}")
+    return "torch" if backend == "auto" else backend
 
 
 def _torch_flow(frames: Tensor, device: torch.device, variant: Variant) -> Tensor:
@@ -113,7 +99,7 @@ def _device_kernel(device: torch.device) -> ModuleType:
     """Triton's kernels on CUDA where Triton is installed, else plain PyTorch."""
     if device.type == "cuda" and find_spec("triton") is not None:
         return import_module("hrpro_pipeline.extract.flow.tvl1_cuda")
-    return plain
+    return tvl1_torch
 
 
 def _cpu_flow(frames: np.ndarray, variant: Variant) -> np.ndarray:
@@ -133,7 +119,8 @@ def _opencv_flow(frames: Tensor, device: torch.device, variant: Variant) -> Tens
 
     def pair(i: int) -> np.ndarray:
         # A new object for each pair: OpenCV keeps buffers on it, and for good the fewer scales of a small frame.
-        return _dual_tvl1().calc(images[i], images[i + 1], None)
+        algorithm = cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[attr-defined]  # a contrib module, no stubs
+        return algorithm.calc(images[i], images[i + 1], None)
 
     flows = np.stack(_in_threads(pair, len(images) - 1))
     return torch.from_numpy(flows.transpose(0, 3, 1, 2).astype(np.float32))
@@ -150,35 +137,37 @@ def _in_threads(work: Callable[[int], Result], count: int) -> list[Result]:
         cv2.setNumThreads(threads)
 
 
-_BACKENDS: dict[str, Callable[[Tensor, torch.device, Variant], Tensor]] = {"torch": _torch_flow, "opencv": _opencv_flow}
-
-
-def _dual_tvl1() -> Any:
-    return cv2.optflow.DualTVL1OpticalFlow_create()  # type: ignore[attr-defined]  # a contrib module without stubs
+BACKENDS: dict[str, Callable[[Tensor, torch.device, Variant], Tensor]] = {"torch": _torch_flow, "opencv": _opencv_flow}
 
 
 def _checked(frames: np.ndarray | Tensor) -> Tensor:
+    """Gray frames as a tensor that computes. Raises HrproError for wrong rank, type, size or values."""
     if not isinstance(frames, np.ndarray | Tensor):
         raise HrproError(f"frames of type {type(frames).__name__}; expected a NumPy array or a tensor [N, H, W]")
     if frames.ndim != 3:
         raise HrproError(f"frames of shape {list(frames.shape)}; expected gray frames [N, H, W]")
-    if isinstance(frames, np.ndarray):
-        if frames.dtype.kind not in "uif":
-            raise HrproError(f"frames of type {frames.dtype}; expected integers or floats, 0..255")
-        # uint16 and the like have no tensor type that computes; every gray value fits a float.
-        tensor = torch.from_numpy(frames if frames.dtype == np.uint8 else frames.astype(np.float32))
-    else:
-        tensor = frames
-        if tensor.dtype is torch.bool or tensor.is_complex():
-            raise HrproError(f"frames of type {tensor.dtype}; expected integers or floats, 0..255")
+    tensor = _from_numpy(frames) if isinstance(frames, np.ndarray) else frames
+    if tensor.dtype is torch.bool or tensor.is_complex():
+        raise HrproError(f"frames of type {tensor.dtype}; expected integers or floats, 0..255")
     if len(tensor) == 0:
         raise HrproError("no frames; expected at least one gray frame [N, H, W]")
     if min(tensor.shape[1:]) < MIN_SIDE:
         raise HrproError(f"frames of {tensor.shape[2]} x {tensor.shape[1]}; both sides must be at least {MIN_SIDE}")
     if tensor.dtype is not torch.uint8:
-        if not bool(torch.isfinite(tensor).all()):
-            raise HrproError("frames with NaN or infinite values; expected gray values 0..255")
-        # Half a level of tolerance: interpolated frames overshoot a little.
-        if bool((tensor < -0.5).any()) or bool((tensor > 255.5).any()):
-            raise HrproError("frames with values outside 0..255; expected gray values 0..255")
+        _check_values(tensor)
     return tensor
+
+
+def _from_numpy(frames: np.ndarray) -> Tensor:
+    if frames.dtype.kind not in "uif":
+        raise HrproError(f"frames of type {frames.dtype}; expected integers or floats, 0..255")
+    # uint16 and the like have no tensor type that computes; every gray value fits a float.
+    return torch.from_numpy(frames if frames.dtype == np.uint8 else frames.astype(np.float32))
+
+
+def _check_values(frames: Tensor) -> None:
+    if not bool(torch.isfinite(frames).all()):
+        raise HrproError("frames with NaN or infinite values; expected gray values 0..255")
+    # Half a level of tolerance: interpolated frames overshoot a little.
+    if bool((frames < -0.5).any()) or bool((frames > 255.5).any()):
+        raise HrproError("frames with values outside 0..255; expected gray values 0..255")

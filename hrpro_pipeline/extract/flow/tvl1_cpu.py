@@ -4,7 +4,7 @@ Zach, Pock and Bischof, "A Duality Based Approach for Realtime TV-L1 Optical Flo
 What `cv2.optflow.DualTVL1OpticalFlow` calls once a warp (resize, remap, median) is called here, too; what it does
 hundreds of times a warp is one pass over the rows, in which every inner loop is vectorized. Each value is computed by
 the same float32 operations in the same order: where images are flat or noisy, warps multiply a rounding error by
-hundreds, so that nothing less keeps to OpenCV's answer there.
+hundreds, so that only this keeps to OpenCV's answer.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def tvl1_pair(first: np.ndarray, second: np.ndarray, variant: Variant = "opencv"
 
     Args:
         first, second: gray float32 images [H, W], 0..255; sides of at least 16.
-        variant: as for `tvl1.tvl1_pairs`.
+        variant: as for `tvl1_torch.tvl1_pairs`.
 
     Returns:
         float32 [2, H, W] in pixels, horizontal first.
@@ -54,7 +54,7 @@ def tvl1_pair(first: np.ndarray, second: np.ndarray, variant: Variant = "opencv"
 
 
 def tvl1_pyramids(first: Sequence[np.ndarray], second: Sequence[np.ndarray], variant: Variant) -> np.ndarray:
-    """`tvl1_pair` of images whose pyramids are there already."""
+    """`tvl1_pair` of two pyramids."""
     flow = np.zeros((2, *first[-1].shape), np.float32)
     for level in reversed(range(len(first))):
         _refine(first[level], second[level], flow, variant)

@@ -1,9 +1,9 @@
-"""Dual TV-L1 optical flow in Triton, batched over pairs: the algorithm of `tvl1.py` on a CUDA GPU.
+"""Dual TV-L1 optical flow in Triton, batched over pairs: the algorithm of `tvl1_torch.py` on a CUDA GPU.
 
 The iterations of a warp are the work. A launch does several of them on tiles that overlap by a halo: state and
 coefficients are read once, neighbors are exchanged inside the tile, and only its middle is written. The host never
-waits for the device: a pair that has converged is told by the sums of squared changes that the launch before left
-behind, and costs the look at them.
+waits for the device: a launch sees by the sums of squared changes of the launch before that a pair has converged, and
+does nothing else for it.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ _BLOCK = 256
 def tvl1_pairs(first: Tensor, second: Tensor, variant: Variant = "opencv") -> Tensor:
     """Flow from `first` to `second`, gray float32 images [B, H, W] on a CUDA device -> [B, 2, H, W].
 
-    As `tvl1.tvl1_pairs`, which checks nothing either that `flow.tvl1` has checked.
+    As `tvl1_torch.tvl1_pairs`, without its checks: `flow.tvl1` makes them.
     """
     return _coarse_to_fine(pyramid(first, variant), pyramid(second, variant), variant)
 
@@ -165,16 +165,16 @@ def _warp(  # type: ignore[no-untyped-def]
             column = left - 1 + j
             if zero_outside:
                 weight = _cubic_opencv(tl.abs(at_y - row)) * _cubic_opencv(tl.abs(at_x - column))
-                there = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+                valid = inside & (row >= 0) & (row < height) & (column >= 0) & (column < width)
             else:
                 weight = _cubic_catmull_rom(tl.abs(at_y - row)) * _cubic_catmull_rom(tl.abs(at_x - column))
-                there = inside
+                valid = inside
             near_row = tl.minimum(tl.maximum(row, 0.0), height - 1.0).to(tl.int32)
             near_column = tl.minimum(tl.maximum(column, 0.0), width - 1.0).to(tl.int32)
             source = images + pair * 3 * pixels + near_row * width + near_column
-            warped += weight * tl.load(source, mask=there, other=0.0)
-            gradient_x += weight * tl.load(source + pixels, mask=there, other=0.0)
-            gradient_y += weight * tl.load(source + 2 * pixels, mask=there, other=0.0)
+            warped += weight * tl.load(source, mask=valid, other=0.0)
+            gradient_x += weight * tl.load(source + pixels, mask=valid, other=0.0)
+            gradient_y += weight * tl.load(source + 2 * pixels, mask=valid, other=0.0)
     constant = warped - gradient_x * flow_x - gradient_y * flow_y
     constant -= tl.load(first + pair * pixels + index, mask=inside, other=0.0)
     target = coefficients + pair * 3 * pixels + index
@@ -187,13 +187,13 @@ def _warp(  # type: ignore[no-untyped-def]
 def _iterations_to_keep(changes, pair, tiles, limit, FUSED: tl.constexpr, TILES: tl.constexpr):  # type: ignore[no-untyped-def]
     """Of the launch before, for a pair: 0 while it goes on, else how many iterations count; -1 if it had none."""
     tile = tl.arange(0, TILES)
-    kept = 0
+    count = 0
     for turn in tl.static_range(FUSED - 1, -1, -1):
         at = changes + (pair * FUSED + turn) * tiles + tile
         change = tl.sum(tl.load(at, mask=tile < tiles, other=0.0))
-        kept = tl.where(change <= limit, turn + 1, kept)
+        count = tl.where(change <= limit, turn + 1, count)
     mark = tl.load(changes + pair * FUSED * tiles)
-    return tl.where(mark < 0, -1, kept)
+    return tl.where(mark < 0, -1, count)
 
 
 @triton.jit
@@ -223,13 +223,13 @@ def _iterate(  # type: ignore[no-untyped-def]
 ):
     """FUSED primal and dual steps of a tile; or, where the launch before went past convergence, its steps up to it."""
     pair = tl.program_id(1).to(tl.int64)
-    kept = _iterations_to_keep(changes_before, pair, tiles, limit, FUSED, TILES)
-    goes_on = (kept == 0) & (only_mends == 0)
-    mends = (kept > 0) & (kept < FUSED)
+    to_keep = _iterations_to_keep(changes_before, pair, tiles, limit, FUSED, TILES)
+    goes_on = (to_keep == 0) & (only_mends == 0)
+    mends = (to_keep > 0) & (to_keep < FUSED)
     if goes_on | mends:
         # The launch before wrote what is now the source; what it read is still there.
         source = tl.where(mends, 1 - source_buffer, source_buffer)
-        count = tl.where(mends, kept, FUSED)
+        count = tl.where(mends, to_keep, FUSED)
         smooth = tl.where(mends, before_from_smoothed, from_smoothed)
         pixels = height * width
         across = tl.cdiv(width, WIDTH - 2 * FUSED)
@@ -238,16 +238,16 @@ def _iterate(  # type: ignore[no-untyped-def]
         x = (tile % across) * (WIDTH - 2 * FUSED) - FUSED + tl.arange(0, WIDTH)[None, :]
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         at = y * width + x
-        own = state + source * buffer_stride + pair * 6 * pixels + at
+        pair_state = state + source * buffer_stride + pair * 6 * pixels + at
         smooth_flow = smoothed + pair * 2 * pixels + at
-        ux = tl.load(own, mask=inside & (smooth == 0), other=0.0)
-        uy = tl.load(own + pixels, mask=inside & (smooth == 0), other=0.0)
+        ux = tl.load(pair_state, mask=inside & (smooth == 0), other=0.0)
+        uy = tl.load(pair_state + pixels, mask=inside & (smooth == 0), other=0.0)
         ux += tl.load(smooth_flow, mask=inside & (smooth != 0), other=0.0)
         uy += tl.load(smooth_flow + pixels, mask=inside & (smooth != 0), other=0.0)
-        pxx = tl.load(own + 2 * pixels, mask=inside, other=0.0)
-        pxy = tl.load(own + 3 * pixels, mask=inside, other=0.0)
-        pyx = tl.load(own + 4 * pixels, mask=inside, other=0.0)
-        pyy = tl.load(own + 5 * pixels, mask=inside, other=0.0)
+        pxx = tl.load(pair_state + 2 * pixels, mask=inside, other=0.0)
+        pxy = tl.load(pair_state + 3 * pixels, mask=inside, other=0.0)
+        pyx = tl.load(pair_state + 4 * pixels, mask=inside, other=0.0)
+        pyy = tl.load(pair_state + 5 * pixels, mask=inside, other=0.0)
         given = coefficients + pair * 3 * pixels + at
         constant = tl.load(given, mask=inside, other=0.0)
         gx = tl.load(given + pixels, mask=inside, other=0.0)
@@ -405,5 +405,5 @@ def _median(  # type: ignore[no-untyped-def]
             a4, b4, c4, d4, e4 = _sort5(a4, b4, c4, d4, e4)
             # With rows and columns sorted, only these thirteen can be the median: the others have more than twelve
             # values on one side, six of them on each.
-            found = _median13(e0, d1, e1, c2, d2, b2, b3, c3, a3, a4, b4, d0, c1)
-            tl.store(smoothed + (pair * 2 + component) * pixels + index, found, mask=inside)
+            median = _median13(e0, d1, e1, c2, d2, b2, b3, c3, a3, a4, b4, d0, c1)
+            tl.store(smoothed + (pair * 2 + component) * pixels + index, median, mask=inside)

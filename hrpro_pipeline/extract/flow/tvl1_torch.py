@@ -23,7 +23,7 @@ OUTER_ITERATIONS = 10
 MEDIAN = 5
 MIN_SIDE = 16
 
-TINY_GRADIENT = 1.1920929e-07  # float32 epsilon: below it there is nothing to follow
+TINY_GRADIENT = 1.1920929e-07  # float32 epsilon: below it no motion can be told
 
 Variant = Literal["opencv", "opencv_cuda"]
 
@@ -162,7 +162,7 @@ def _catmull_rom(distance: Tensor) -> Tensor:
 def _iterate(gradient: Tensor, constant: Tensor, flow: Tensor, dual: Tensor, smooths: bool) -> None:
     """The iterations of one warp: updates `flow` and `dual` in place, each pair until it has converged."""
     limit = EPSILON**2 * flow.shape[2] * flow.shape[3]
-    left = torch.arange(len(flow), device=flow.device)  # pairs that still iterate
+    pairs = torch.arange(len(flow), device=flow.device)  # those that still iterate
     inverse = -1 / gradient.square().sum(1, keepdim=True).clamp(min=TINY_GRADIENT)
     u, p = flow, dual
     for _ in range(OUTER_ITERATIONS):
@@ -176,12 +176,12 @@ def _iterate(gradient: Tensor, constant: Tensor, flow: Tensor, dual: Tensor, smo
             going = change > limit
             if going.all():
                 continue
-            flow[left[~going]], dual[left[~going]] = u[~going], p[~going]
+            flow[pairs[~going]], dual[pairs[~going]] = u[~going], p[~going]
             if not going.any():
                 return
-            left, u, p = left[going], u[going], p[going]
+            pairs, u, p = pairs[going], u[going], p[going]
             gradient, constant, inverse = gradient[going], constant[going], inverse[going]
-    flow[left], dual[left] = u, p
+    flow[pairs], dual[pairs] = u, p
 
 
 def _primal_step(gradient: Tensor, constant: Tensor, inverse: Tensor, u: Tensor, p: Tensor) -> Tensor:
@@ -228,13 +228,13 @@ def _sort(values: list[Tensor]) -> list[Tensor]:
 
 
 def _median_of(values: list[Tensor]) -> Tensor:
-    """Median of an odd number of images: of any half plus two, the least and the greatest cannot be it."""
-    held, waiting = values[: len(values) // 2 + 2], values[len(values) // 2 + 2 :]
+    """Median of an odd number of images: of any half plus two, the least and the greatest cannot be the median."""
+    candidates, waiting = values[: len(values) // 2 + 2], values[len(values) // 2 + 2 :]
     while True:
-        held = _ends_outward(held)[1:-1]
+        candidates = _ends_outward(candidates)[1:-1]
         if not waiting:
-            return held[0]
-        held.append(waiting.pop())
+            return candidates[0]
+        candidates.append(waiting.pop())
 
 
 def _ends_outward(values: list[Tensor]) -> list[Tensor]:

@@ -14,26 +14,9 @@ MAX_CLOCK_FPS = 1000
 Image = TypeVar("Image")
 
 
-def clock_ticks(timestamps: np.ndarray, fps: float, tolerance: float = 1e-6) -> np.ndarray:
+def clock_ticks(seconds: np.ndarray, fps: float, tolerance_seconds: float) -> np.ndarray:
     """The first frame of the clock at or after each time: int64, the smallest k with k / fps >= time - tolerance."""
-    return np.ceil((np.asarray(timestamps, np.float64) - tolerance) * fps - 1e-9).clip(min=0).astype(np.int64)
-
-
-def clock_indices(timestamps: np.ndarray, duration: float, fps: float, tolerance: float = 1e-6) -> np.ndarray:
-    """Which frame is shown at k / fps seconds, for every k with k / fps < duration.
-
-    Args:
-        timestamps: sorted seconds [frames], the first at 0.
-        duration: seconds.
-        tolerance: rounding of the timestamps, in seconds: a frame that comes late by no more is in time.
-
-    Returns:
-        int64 [N], indices of frames, never decreasing. At least one.
-    """
-    end = max(1, int(clock_ticks(np.array([duration]), fps, tolerance)[0]))
-    bounds = np.minimum(np.append(clock_ticks(timestamps, fps, tolerance), end), end)
-    bounds[0] = 0
-    return np.repeat(np.arange(len(timestamps)), np.diff(bounds))
+    return np.ceil((np.asarray(seconds, np.float64) - tolerance_seconds) * fps - 1e-9).clip(min=0).astype(np.int64)
 
 
 def num_clock_frames(info: VideoInfo, fps: float) -> int:
@@ -48,8 +31,8 @@ def cut_at(info: VideoInfo, seconds: float) -> VideoInfo:
     count = max(1, int(np.searchsorted(info.timestamps, seconds, side="right")))
     if count == info.num_packets:
         return info
-    shown = float(info.timestamps[count] - info.timestamps[count - 1])
-    return replace(info, timestamps=info.timestamps[:count], last_frame_seconds=shown)
+    last_frame_seconds = float(info.timestamps[count] - info.timestamps[count - 1])
+    return replace(info, timestamps=info.timestamps[:count], last_frame_seconds=last_frame_seconds)
 
 
 def resample(
@@ -64,23 +47,24 @@ def resample(
     stays; at the start, the first one serves, and at the end, the last one.
 
     Args:
-        stopped_early: asked after the last frame. If so, that frame is not repeated beyond its own end: what is given
+        frames: (seconds, frame), in order.
+        stopped_early: asked after the last frame. If so, that frame is not repeated beyond its own end: the result
             is the first `num_clock_frames(cut_at(info, seconds of the last frame), fps)` frames of the clock.
     """
     total = num_clock_frames(info, fps)
-    shown: Image | None = None
+    current: Image | None = None
     seconds = 0.0
-    given = 0
+    num_given = 0
     for seconds, frame in frames:
         tick = int(clock_ticks(np.array([seconds]), fps, info.tolerance_seconds)[0])
-        while given < min(tick, total):
-            yield frame if shown is None else shown
-            given += 1
-        shown = frame
-    if shown is None:
+        while num_given < min(tick, total):
+            yield frame if current is None else current
+            num_given += 1
+        current = frame
+    if current is None:
         raise HrproError(f"{info.path.name}: no frame can be decoded; re-encode or remove it")
     if stopped_early():
         total = num_clock_frames(cut_at(info, seconds), fps)
-    while given < total:
-        yield shown
-        given += 1
+    while num_given < total:
+        yield current
+        num_given += 1

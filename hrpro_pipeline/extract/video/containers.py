@@ -1,4 +1,4 @@
-"""What a media file's own structure says, before any decoder is trusted with it: its first bytes and its length."""
+"""First bytes and length of a media file by its own structure, before any decoder is trusted with it."""
 
 import os
 import re
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# What files of containers with an index start with. FFmpeg takes a file that does so for that container, in all of
-# its versions, and never for a play list or another text that names files and addresses.
+# First bytes of files of containers with an index. All versions of FFmpeg take a file that starts so for that
+# container, and never for a play list or another text that names files and addresses.
 _FIRST_BYTES = {
     "mov": re.compile(rb"(?=.{0,3}\0).{4}(ftyp|moov|mdat|wide|free|skip)", re.DOTALL),
     "matroska": re.compile(rb"\x1a\x45\xdf\xa3"),
@@ -16,11 +16,11 @@ _FIRST_BYTES = {
     "asf": re.compile(rb"\x30\x26\xb2\x75"),
 }
 
-# Bytes by which writers get lengths wrong.
-_SLACK = 16
+# By so much writers get lengths wrong.
+_SLACK_BYTES = 16
 
-# Parts of a file that are looked at: a day of fragments of a second.
-_MOST_PARTS = 200_000
+# Parts of a file that are read: a day of fragments of a second.
+_MAX_PARTS = 200_000
 
 
 def starts_as(path: Path, container: str) -> bool:
@@ -35,20 +35,22 @@ def starts_as(path: Path, container: str) -> bool:
 
 
 def cut_off(path: Path, container: str) -> str | None:
-    """That a file is shorter than it says, in words; None if it is not, or says nothing about its length."""
-    parts = {"mov": _mov_parts, "matroska": _matroska_parts, "avi": _avi_parts}.get(container.split(",")[0])
-    if parts is None:
+    """By how much a file is shorter than it says, in words; None if it is not, or says nothing about its length."""
+    part_ends = {"mov": _mov_part_ends, "matroska": _matroska_part_ends, "avi": _avi_part_ends}.get(
+        container.split(",")[0]
+    )
+    if part_ends is None:
         return None
     size = path.stat().st_size
     with path.open("rb") as file:
-        end = max(parts(file), default=0)
-    return f"cut off: {size} of {end} bytes" if end > size + _SLACK else None
+        end = max(part_ends(file), default=0)
+    return f"cut off: {size} of {end} bytes" if end > size + _SLACK_BYTES else None
 
 
-def _mov_parts(file: BinaryIO) -> Iterator[int]:
-    """Where the boxes of an MP4 or MOV file end that hold data."""
+def _mov_part_ends(file: BinaryIO) -> Iterator[int]:
+    """Ends of an MP4 or MOV file's boxes that hold data, in bytes from the start."""
     start = 0
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         head = _read_at(file, start, 16)
         length, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if length == 1:
@@ -60,8 +62,8 @@ def _mov_parts(file: BinaryIO) -> Iterator[int]:
             yield start
 
 
-def _matroska_parts(file: BinaryIO) -> Iterator[int]:
-    """Where the segment ends, unless it was written without knowing (live streams)."""
+def _matroska_part_ends(file: BinaryIO) -> Iterator[int]:
+    """End of the segment in bytes from the start; nothing where its length was not known (live streams)."""
     length, start = _matroska_length(_read_at(file, 4, 8), 4)
     head = _read_at(file, start + length, 12)
     if head[:4] == b"\x18\x53\x80\x67" and len(head) == 12:
@@ -77,9 +79,10 @@ def _matroska_length(data: bytes, start: int) -> tuple[int, int]:
     return (0 if value == (1 << 7 * width) - 1 else value), start + width
 
 
-def _avi_parts(file: BinaryIO) -> Iterator[int]:
+def _avi_part_ends(file: BinaryIO) -> Iterator[int]:
+    """Ends of an AVI file's RIFF chunks, in bytes from the start."""
     start = 0
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         head = _read_at(file, start, 8)
         length = int.from_bytes(head[4:], "little")
         if head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):  # the latter were never filled in

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
-import cv2
 import numpy as np
 
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.video.resize import resize_frame, resized_size
 
 # A chunk: enough pairs to fill a GPU with flow, a few megabytes.
 CHUNK_FRAMES = 64
@@ -32,54 +32,35 @@ class FrameChunk:
     ticks: list[int]
 
 
-def resized_size(width: int, height: int, resize: int | tuple[int, int]) -> tuple[int, int]:
-    """(width, height) after resizing: to a short side with the aspect kept, or to [width, height] as given."""
-    if not isinstance(resize, int):
-        return resize
-    short = min(width, height)
-    return round(width * resize / short), round(height * resize / short)
-
-
-def resize_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] -> [height, width, 3] for a size of (width, height), bilinear. Tensors stay on their device."""
-    if not isinstance(frame, np.ndarray):
-        from hrpro_pipeline.extract.preprocess import resize_on_device  # torch: not for those who decode on the CPU
-
-        return cast(np.ndarray, resize_on_device(frame, size))
-    if frame.shape[1::-1] == size:
-        return frame
-    return cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
-
-
 def frame_chunks(
-    shown: Iterable[np.ndarray], resize: int | tuple[int, int], chunk_frames: int = CHUNK_FRAMES
+    clock_frames: Iterable[np.ndarray], resize: int | tuple[int, int], chunk_frames: int = CHUNK_FRAMES
 ) -> Iterator[FrameChunk]:
-    """Chunks of the frames of the clock; a frame that is shown for several ticks (the same object) is in them once."""
+    """Chunks of the frames of the clock, resized; a frame of several ticks (the same object) is in them once."""
     source: np.ndarray | None = None
     size: tuple[int, int] | None = None
-    held: list[np.ndarray] = []
+    frames: list[np.ndarray] = []
     ticks: list[int] = []
     since = time.monotonic()
-    for frame in shown:
+    for frame in clock_frames:
         if frame is source:
             ticks[-1] += 1
             continue
-        if held and (
-            len(held) >= min(chunk_frames, max(1, _CHUNK_BYTES // held[0].nbytes))
+        if frames and (
+            len(frames) >= min(chunk_frames, max(1, _CHUNK_BYTES // frames[0].nbytes))
             or time.monotonic() - since > _CHUNK_SECONDS
         ):
-            yield FrameChunk(_stacked(held), ticks)
-            held, ticks, since = [], [], time.monotonic()
+            yield FrameChunk(_stacked(frames), ticks)
+            frames, ticks, since = [], [], time.monotonic()
         source = frame
         # The first frame's size holds for all: a stream may change its size on the way.
-        size = size or _checked(resized_size(frame.shape[1], frame.shape[0], resize))
-        held.append(resize_frame(frame, size))
+        size = size or _checked_size(resized_size(frame.shape[1], frame.shape[0], resize))
+        frames.append(resize_frame(frame, size))
         ticks.append(1)
-    if held:
-        yield FrameChunk(_stacked(held), ticks)
+    if frames:
+        yield FrameChunk(_stacked(frames), ticks)
 
 
-def _checked(size: tuple[int, int]) -> tuple[int, int]:
+def _checked_size(size: tuple[int, int]) -> tuple[int, int]:
     if size[0] * size[1] > MAX_RESIZED_PIXELS:
         raise HrproError(f"frames would be of {size[0]} x {size[1]} pixels after resizing; cut the video's sides")
     return size

@@ -1,4 +1,4 @@
-"""What the container of a video says, without decoding."""
+"""Facts about a video that its container gives, without decoding."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the container says, without decoding.
+    """Facts about a video stream that its container gives, without decoding.
 
     Attributes:
         timestamps: presentation times in seconds, float64 [num_packets], sorted, the first at 0.

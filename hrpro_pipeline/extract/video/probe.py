@@ -50,6 +50,37 @@ def probe(path: Path) -> VideoInfo:
 
 
 def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInfo:
+    stream = _video_stream(path, container)
+    context = stream.codec_context
+    assert stream.time_base is not None
+    assert context.pix_fmt is not None
+    width, height = context.width, context.height
+    tick = float(stream.time_base)
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    packets = _read_packets(path, container, stream)
+    packet_seconds = _packet_seconds(path, packets, tick, rate)
+    info = VideoInfo(
+        path=path,
+        timestamps=packet_seconds - packet_seconds[0],
+        start_seconds=float(packet_seconds[0]),
+        last_frame_seconds=_last_frame_seconds(packet_seconds, packets.last_duration, stream, tick, rate),
+        tolerance_seconds=min(tick / 2, _MOST_ROUNDING),
+        width=width,
+        height=height,
+        rotation=0,
+        codec=context.name,
+        container=container.format.name,
+        pixel_format=context.pix_fmt,
+        stream_index=stream.index,
+        num_video_streams=len(container.streams.video),
+    )
+    if not info.duration_seconds <= MAX_HOURS * 3600:
+        raise HrproError(f"{path.name}: {info.duration_seconds / 3600:.0f} hours long; longer than {MAX_HOURS}; cut it")
+    return replace(info, incomplete=_missing_part(info, container, stream, packets))
+
+
+def _video_stream(path: Path, container: "av.container.InputContainer") -> av.VideoStream:
+    """The video stream to decode. Raises HrproError for none, and for one without clock or size, or over a limit."""
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
         raise HrproError(f"{path.name}: no video stream; expected a video")
@@ -63,35 +94,7 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
             f"{path.name}: frames of {width} x {height}; expected at most {MAX_PIXELS} pixels and {MAX_SIDE} a side; "
             "make it smaller"
         )
-    tick = float(stream.time_base)
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
-    packets = _read_packets(path, container, stream)
-    known = np.sort(packets.stamps) * tick
-    if packets.num_untimed or (len(known) > 1 and known[0] == known[-1]):
-        # A raw stream without timestamps: its nominal rate is all there is.
-        if rate <= 0:
-            raise HrproError(f"{path.name}: frames without timestamps or rate; re-encode or remove it")
-        known = np.arange(len(known) + packets.num_untimed) / rate
-    if len(known) == 0:
-        raise HrproError(f"{path.name}: no video frames; re-encode or remove it")
-    info = VideoInfo(
-        path=path,
-        timestamps=known - known[0],
-        start_seconds=float(known[0]),
-        last_frame_seconds=_last_frame_seconds(known, packets.last_duration, stream, tick, rate),
-        tolerance_seconds=min(tick / 2, _MOST_ROUNDING),
-        width=width,
-        height=height,
-        rotation=0,
-        codec=stream.codec_context.name,
-        container=container.format.name,
-        pixel_format=stream.codec_context.pix_fmt,
-        stream_index=stream.index,
-        num_video_streams=len(container.streams.video),
-    )
-    if not info.duration_seconds <= MAX_HOURS * 3600:
-        raise HrproError(f"{path.name}: {info.duration_seconds / 3600:.0f} hours long; longer than {MAX_HOURS}; cut it")
-    return replace(info, incomplete=_what_is_missing(info, container, stream, packets))
+    return stream
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,20 @@ def _read_packets(path: Path, container: "av.container.InputContainer", stream: 
     return _Packets(np.array(stamps, np.float64), num_untimed, last_duration, num_read, stopped_by)
 
 
-def _what_is_missing(
+def _packet_seconds(path: Path, packets: _Packets, tick: float, rate: float) -> np.ndarray:
+    """The container's times of all frames in seconds, sorted: float64 [frames], at least one."""
+    seconds = np.sort(packets.stamps) * tick
+    if packets.num_untimed or (len(seconds) > 1 and seconds[0] == seconds[-1]):
+        # A raw stream without timestamps: its nominal rate is all there is.
+        if rate <= 0:
+            raise HrproError(f"{path.name}: frames without timestamps or rate; re-encode or remove it")
+        seconds = np.arange(len(seconds) + packets.num_untimed) / rate
+    if len(seconds) == 0:
+        raise HrproError(f"{path.name}: no video frames; re-encode or remove it")
+    return seconds
+
+
+def _missing_part(
     info: VideoInfo, container: "av.container.InputContainer", stream: av.VideoStream, packets: _Packets
 ) -> str | None:
     """A part that the container promises and the file does not hold, in words.
@@ -162,20 +178,23 @@ def _what_is_missing(
 
 
 def _last_frame_seconds(
-    timestamps: np.ndarray, last_duration: int, stream: av.VideoStream, tick: float, rate: float
+    packet_seconds: np.ndarray, last_duration: int, stream: av.VideoStream, tick: float, rate: float
 ) -> float:
-    """The container's figure, the smaller one if the packet and the end of the stream differ; else the median."""
+    """How long the last frame is shown.
+
+    By the container's last packet and by the end of its stream, the shorter of both; else the median interval.
+    """
     candidates = []
     if last_duration:
         candidates.append(last_duration * tick)
     if stream.duration:
         end = ((stream.start_time or 0) + stream.duration) * tick
-        candidates.append(end - float(timestamps[-1]))
+        candidates.append(end - float(packet_seconds[-1]))
     positive = [seconds for seconds in candidates if seconds > tick / 2]
     if positive:
         return min(positive)
-    if len(timestamps) > 1:
-        return float(np.median(np.diff(timestamps)))
+    if len(packet_seconds) > 1:
+        return float(np.median(np.diff(packet_seconds)))
     return 1 / rate if rate > 0 else 0.04
 
 

@@ -1,9 +1,9 @@
 """Decoding in a process of its own: what crashes or hangs there costs a restart, and the next decoder takes over.
 
-`python -m hrpro_pipeline.extract.video.process` is the process; `DecoderProcess` is who speaks to it.
+`python -m hrpro_pipeline.extract.video.process` is the process; `DecoderProcess` speaks to it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ _BLAMED_KILLS = 3
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """What to decode, and how.
+    """A video to decode, and how to decode it.
 
     Attributes:
-        decoder: as for `decoders.decode`.
+        decoder: as for `decoding.decode`.
         fps: of the clock.
         resize: short side, or width and height.
         keep_partial: a video that stops in the middle ends there, without an error.
@@ -45,7 +45,7 @@ class DecodeRequest:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video before its first frame: ticks on the clock, seconds, average rate."""
+    """Facts that are known before a video's first frame: ticks on the clock, seconds, average rate."""
 
     total_ticks: int
     duration_seconds: float
@@ -54,7 +54,7 @@ class VideoFacts:
 
 @dataclass(frozen=True)
 class DecodeRecord:
-    """How decoding went: what a feature file keeps of it.
+    """How decoding went, for the feature file.
 
     Attributes:
         ticks: on the clock up to the last decoded frame's end.
@@ -78,28 +78,28 @@ StreamItem = VideoFacts | FrameChunk | DecodeRecord
 
 
 def stream_video(
-    request: DecodeRequest, device: str = "cpu", *, alone: bool = False, without: dict[str, str] | None = None
+    request: DecodeRequest, device: str = "cpu", *, alone: bool = False, skip_decoders: Mapping[str, str] | None = None
 ) -> Iterator[StreamItem]:
     """Decode in this process: the facts, the chunks, the record. Raises HrproError for a video that cannot be read.
 
     Args:
         device: where torchcodec decodes.
         alone: no other decoder takes over.
-        without: decoders to leave out, and why.
+        skip_decoders: decoders that are not to be tried, each with the reason.
     """
     decoding = decode(
         request.path,
         request.decoder,
-        device=device,
+        device,
         alone=alone,
-        skip_decoders=without or {},
         keep_partial=request.keep_partial,
+        skip_decoders=skip_decoders,
     )
     info = decoding.info
     yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps)
     ticks = 0
-    shown = resample(decoding, info, request.fps, lambda: decoding.partial_reason is not None)
-    for chunk in frame_chunks(shown, request.resize):
+    clock_frames = resample(decoding, info, request.fps, lambda: decoding.partial_reason is not None)
+    for chunk in frame_chunks(clock_frames, request.resize):
         ticks += sum(chunk.ticks)
         yield chunk
     yield DecodeRecord(
@@ -132,36 +132,24 @@ class DecoderProcess:
 
         On a CUDA device torchcodec decodes in this process, so that frames stay on the device, where it can.
         """
-        without: dict[str, str] = {}
         progress = _Progress()
-        kills = 0
-        if device != "cpu" and request.decoder in ("auto", "torchcodec"):
-            here = replace(request, decoder="torchcodec", keep_partial=False)
-            try:
-                yield from progress.news(stream_video(here, device, alone=True))
-                return
-            except HrproError as error:
-                text = str(error).removeprefix(f"{request.path.name}: ")
-                without["torchcodec"] = text.removeprefix("no decoder is left: ")
-        while True:
-            try:
-                for item in progress.news(self._attempt(request, without)):
-                    # A chain that never was to have torchcodec does not know why it is not there.
-                    if isinstance(item, DecodeRecord) and request.decoder == "auto" and "torchcodec" in without:
-                        reasons = [without["torchcodec"], item.fallback_reason]
-                        yield replace(item, fallback_reason="; ".join(filter(None, reasons)))
-                    else:
-                        yield item
-                return
-            except _DecoderError as failure:
-                kills += failure.killed
-                if failure.killed and kills < _BLAMED_KILLS:
-                    continue
-                if failure.decoder in without:
-                    raise HrproError(
-                        f"{request.path.name}: decoding {failure.reason}; re-encode or remove it"
-                    ) from None
-                without[failure.decoder] = f"{failure.decoder} {failure.reason}"
+        if device == "cpu" or request.decoder not in ("auto", "torchcodec"):
+            yield from self._retried(request, progress, {})
+            return
+        try:
+            by_torchcodec = replace(request, decoder="torchcodec", keep_partial=False)
+            yield from progress.new_items(stream_video(by_torchcodec, device, alone=True))
+            return
+        except HrproError as error:
+            text = str(error).removeprefix(f"{request.path.name}: ")
+            failure = text.removeprefix("no decoder is left: ")
+        for item in self._retried(request, progress, {"torchcodec": failure}):
+            if isinstance(item, DecodeRecord) and request.decoder == "auto":
+                # Put torchcodec's failure first: the process did not try it.
+                reasons = [failure, item.fallback_reason]
+                yield replace(item, fallback_reason="; ".join(filter(None, reasons)))
+            else:
+                yield item
 
     def close(self) -> None:
         """End the process; it is started anew when it is needed."""
@@ -169,31 +157,50 @@ class DecoderProcess:
             self._child.close()
             self._child = None
 
-    def _attempt(self, request: DecodeRequest, without: dict[str, str]) -> Iterator[StreamItem]:
+    def _retried(
+        self, request: DecodeRequest, progress: "_Progress", known_failures: Mapping[str, str]
+    ) -> Iterator[StreamItem]:
+        """Items of the process, in as many attempts as it takes; decoders that failed are not tried again."""
+        failures = dict(known_failures)
+        kills = 0
+        while True:
+            try:
+                yield from progress.new_items(self._attempt(request, failures))
+                return
+            except _DecoderError as error:
+                kills += error.killed
+                if error.killed and kills < _BLAMED_KILLS:
+                    continue
+                if error.decoder in failures:
+                    raise HrproError(f"{request.path.name}: decoding {error}; re-encode or remove it") from None
+                failures[error.decoder] = f"{error.decoder} {error}"
+
+    def _attempt(self, request: DecodeRequest, skip_decoders: dict[str, str]) -> Iterator[StreamItem]:
         # Should it be another one that fails, the next attempt will tell.
-        first = next((decoder for decoder in decoder_chain(request.decoder) if decoder not in without), "pyav")
+        chain = decoder_chain(request.decoder)
+        decoder = next((name for name in chain if name not in skip_decoders), "pyav")
         finished = False
         try:
             self._child = self._child or Child(__name__, self._silence_seconds)
-            self._child.ask(asdict(request) | {"path": str(request.path), "without": without})
+            self._child.ask(asdict(request) | {"path": str(request.path), "skip_decoders": skip_decoders})
             # Before its first word it reads the file through, to learn its timestamps; decord does so again.
             extra_seconds = request.path.stat().st_size / _SLOW_BYTES_PER_SECOND
             while not finished:
-                item = _parsed(*self._child.answer(extra_seconds))
+                item = _parsed_item(*self._child.answer(extra_seconds))
                 extra_seconds = 0.0
                 finished = not isinstance(item, VideoFacts | FrameChunk)
                 if isinstance(item, HrproError):
                     raise item
                 yield item
         except ChildError as error:
-            raise _DecoderError(first, str(error), error.killed) from None
+            raise _DecoderError(decoder, str(error), error.killed) from None
         finally:
-            if not finished:  # died, or nobody wants the rest
+            if not finished:  # died, or the reader has stopped
                 self.close()
 
 
-def _parsed(header: dict[str, Any], payload: bytearray) -> StreamItem | HrproError:
-    """A message of the process, which an evil file may have taken over. Raises ChildError for what is none."""
+def _parsed_item(header: dict[str, Any], payload: bytearray) -> StreamItem | HrproError:
+    """A message of the process, which an evil file may have taken over. Raises ChildError for any other content."""
     try:
         kind = header.pop("kind")
         if kind == "failed":
@@ -202,43 +209,50 @@ def _parsed(header: dict[str, Any], payload: bytearray) -> StreamItem | HrproErr
             return VideoFacts(**header)
         if kind == "record":
             return DecodeRecord(**header)
-        frames = np.frombuffer(payload, np.uint8).reshape(header["shape"])
-        ticks = [int(count) for count in header["ticks"]]
-        right = frames.ndim == 4 and frames.shape[-1] == 3 and len(frames) == len(ticks)
-        if not right or not all(0 < count <= _MOST_TICKS for count in ticks):
-            raise ValueError("a chunk of another shape")
-        return FrameChunk(frames, ticks)
+        return _parsed_chunk(header, payload)
     except (KeyError, TypeError, ValueError) as error:
         raise ChildError(f"sent what is no message ({type(error).__name__})") from None
 
 
+def _parsed_chunk(header: dict[str, Any], payload: bytearray) -> FrameChunk:
+    frames = np.frombuffer(payload, np.uint8).reshape(header["shape"])
+    ticks = [int(count) for count in header["ticks"]]
+    fits = frames.ndim == 4 and frames.shape[-1] == 3 and len(frames) == len(ticks)
+    if not fits or not all(0 < count <= _MOST_TICKS for count in ticks):
+        raise ValueError("a chunk of another shape")
+    return FrameChunk(frames, ticks)
+
+
 class _DecoderError(Exception):
+    """The process died or hung while a decoder was at work; the text says how."""
+
     def __init__(self, decoder: str, reason: str, killed: bool) -> None:
         super().__init__(reason)
-        self.decoder, self.reason, self.killed = decoder, reason, killed
+        self.decoder, self.killed = decoder, killed
 
 
 class _Progress:
-    """What has been given of a video: another attempt gives only what is new."""
+    """Which items of a video the reader has: another attempt gives only new ones."""
 
     def __init__(self) -> None:
-        self._facts = False
-        self._frames = 0
+        self._has_facts = False
+        self._num_frames = 0
 
-    def news(self, items: Iterable[StreamItem]) -> Iterator[StreamItem]:
-        again = self._frames
+    def new_items(self, items: Iterable[StreamItem]) -> Iterator[StreamItem]:
+        """The items of an attempt that starts at the beginning, without those that the reader has."""
+        known_frames = self._num_frames
         for item in items:
             if isinstance(item, FrameChunk):
-                known = min(again, len(item.ticks))
-                again -= known
+                known = min(known_frames, len(item.ticks))
+                known_frames -= known
                 if known == len(item.ticks):
                     continue
-                self._frames += len(item.ticks) - known
+                self._num_frames += len(item.ticks) - known
                 yield FrameChunk(item.frames[known:], item.ticks[known:])
             elif not isinstance(item, VideoFacts):
                 yield item
-            elif not self._facts:
-                self._facts = True
+            elif not self._has_facts:
+                self._has_facts = True
                 yield item
 
 
@@ -247,13 +261,13 @@ def main() -> None:
     channel = serve()
     while (message := channel.receive()) is not None:
         fields, _ = message
-        without = fields.pop("without")
+        skip_decoders = fields.pop("skip_decoders")
         resize = fields.pop("resize")
         request = DecodeRequest(
             **fields | {"path": Path(fields["path"]), "resize": resize if isinstance(resize, int) else tuple(resize)}
         )
         try:
-            _answer(channel, request, without)
+            _answer(channel, request, skip_decoders)
         except BrokenPipeError:
             return
         except HrproError as error:
@@ -263,8 +277,8 @@ def main() -> None:
             channel.send({"kind": "failed", "reason": reason})
 
 
-def _answer(channel: Channel, request: DecodeRequest, without: dict[str, str]) -> None:
-    for item in stream_video(request, without=without):
+def _answer(channel: Channel, request: DecodeRequest, skip_decoders: dict[str, str]) -> None:
+    for item in stream_video(request, skip_decoders=skip_decoders):
         if isinstance(item, FrameChunk):
             header = {"kind": "frames", "shape": item.frames.shape, "ticks": item.ticks}
             channel.send(header, np.ascontiguousarray(item.frames).reshape(-1).data)

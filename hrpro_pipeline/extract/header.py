@@ -1,0 +1,75 @@
+"""The header of a feature file: how the features of a video were made."""
+
+from dataclasses import asdict
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import torch
+
+from hrpro_pipeline._version import __version__
+from hrpro_pipeline.configs.schema import ExtractSettings
+from hrpro_pipeline.data.features import FeatureHeader
+from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.extract.extractor import Extractor
+from hrpro_pipeline.extract.video.process import DecodeRecord
+
+
+def stored_settings(settings: ExtractSettings, flow: str) -> dict[str, Any]:
+    """Everything that shapes the numbers, as feature files keep it.
+
+    Args:
+        flow: who computes TV-L1, "torch" or "opencv".
+    """
+    stored = settings.model_dump(mode="json")
+    if "flow" in settings.streams:
+        stored["flow_algorithm"] = f"tvl1-{flow}"
+    return stored
+
+
+def feature_header(
+    video_id: str,
+    source: dict[str, Any],
+    record: DecodeRecord,
+    streams: dict[str, np.ndarray],
+    extractor: Extractor,
+) -> FeatureHeader:
+    """The header of extracted features.
+
+    Args:
+        source: of the video, as feature files keep it.
+        record: how decoding went.
+        streams: features [T, D] by stream.
+    """
+    settings = extractor.settings
+    return FeatureHeader(
+        video_id=video_id,
+        num_snippets=len(next(iter(streams.values()))),
+        widths={stream: array.shape[1] for stream, array in streams.items()},
+        clock=SnippetClock(settings.fps, settings.snippet_frames, settings.stride),
+        duration_seconds=record.seconds,
+        num_frames=record.ticks,
+        source=source,
+        settings=stored_settings(settings, extractor.flow),
+        weights={stream: extractor.backbones[stream].digest for stream in settings.streams},
+        record=_stored_record(record, extractor),
+    )
+
+
+def _stored_record(record: DecodeRecord, extractor: Extractor) -> dict[str, Any]:
+    """Facts that did not shape the numbers, as feature files keep them."""
+    stored = {name: value for name, value in asdict(record).items() if name not in ("ticks", "seconds")}
+    return stored | {
+        # Not which of several: files are the same whichever it was.
+        "device": extractor.device.type,
+        "precision": {
+            stream: str(backbone.dtype).removeprefix("torch.") for stream, backbone in extractor.backbones.items()
+        },
+        "versions": {
+            "hrpro": __version__,
+            "torch": torch.__version__,
+            "av": av.__version__,
+            "opencv": cv2.__version__,
+        },
+    }

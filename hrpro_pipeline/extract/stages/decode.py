@@ -1,0 +1,62 @@
+"""First stage: videos to chunks of resized frames."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from functools import partial
+
+from hrpro_pipeline.data.files import sha256
+from hrpro_pipeline.data.storage import local_copy, name_of, version
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.extractor import Extractor, Job, OnFrames
+from hrpro_pipeline.extract.preprocess import Windows
+from hrpro_pipeline.extract.stages.passage import Decoded, Passage, as_hrpro_error, make_current
+from hrpro_pipeline.extract.video.process import DecodeRequest, DecoderProcess
+
+# Between signs of life while a video is copied and read through.
+_ALIVE_SECONDS = 5.0
+
+
+def decode_stage(jobs: Iterable[Job], extractor: Extractor, on_frames: OnFrames) -> Iterator[Decoded]:
+    """One video after another: its facts, its chunks of frames, its record; or what is wrong with it."""
+    settings = extractor.settings
+    make_current(extractor.device)
+    with closing(DecoderProcess()) as process:
+        for job in jobs:
+            video = Passage(job.video_id, Windows(settings.snippet_frames, settings.stride))
+            try:
+                yield from _decoded(video, job, extractor, process, on_frames)
+            except (HrproError, OSError) as error:
+                yield video, as_hrpro_error(job.video_id, error)
+
+
+def _decoded(
+    video: Passage, job: Job, extractor: Extractor, process: DecoderProcess, on_frames: OnFrames
+) -> Iterator[Decoded]:
+    on_bytes = _now_and_then(partial(on_frames, job.video_id, 0, 0))
+    facts = version(job.source)  # before it is read: a change meanwhile shows next time
+    with local_copy(job.source, on_bytes) as path:
+        video.source = {"name": name_of(job.source), **facts, "sha256": sha256(path, on_bytes)}
+        settings = extractor.settings
+        request = DecodeRequest(path, extractor.decoder, settings.fps, settings.resize, extractor.keep_partial)
+        # On the GPU in this process, if that may die, and unless one has died on the video before.
+        on_gpu = extractor.apart and job.deaths == 0
+        stream = process.stream(request, str(extractor.device) if on_gpu else "cpu")
+        with closing(stream) as items:  # type: ignore[type-var]
+            for item in items:
+                if video.failed:  # in a later stage
+                    return
+                yield video, item
+
+
+def _now_and_then(call: Callable[[], object]) -> Callable[[], None]:
+    """`call`, but not more often than every few seconds."""
+    last = time.monotonic()
+
+    def called() -> None:
+        nonlocal last
+        if time.monotonic() - last > _ALIVE_SECONDS:
+            last = time.monotonic()
+            call()
+
+    return called

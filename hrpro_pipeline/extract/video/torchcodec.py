@@ -1,0 +1,80 @@
+"""Frames by torchcodec: on the CPU, or by NVDEC on a CUDA device, where they stay."""
+
+import re
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hrpro_pipeline.errors import one_line
+from hrpro_pipeline.extract.video.info import VideoInfo
+from hrpro_pipeline.extract.video.pyav import FIRST_FRAME_LEVELS, first_frame_difference
+from hrpro_pipeline.extract.video.reading import OpenedVideo, check_container, frames_in_chunks
+
+# Levels by which NVDEC's first frame may differ from PyAV's on average: what its interpolation of color comes to, but
+# never another frame, or one that is not turned.
+_FIRST_FRAME_MEAN_LEVELS = 10
+
+
+def open_torchcodec(info: VideoInfo, first: int, device: str = "cpu") -> OpenedVideo:
+    """Frames from number `first` on. Raises an exception that says why the video is refused.
+
+    Where NVDEC does not take the video, torchcodec decodes on the CPU, and the frames are tensors on the device anyway.
+    """
+    decoder = _decoder(info, device)
+    if len(decoder) != info.num_packets:
+        raise RuntimeError(f"it counts {len(decoder)} frames, the container {info.num_packets}")
+    frames = frames_in_chunks(partial(_read_checked, decoder, info, device), info, first)
+    status = getattr(decoder, "cpu_fallback", None)  # torchcodec before 0.9 does not tell
+    if device != "cpu" and status:
+        return OpenedVideo(frames, refusal=f"NVDEC refused: {str(status).rpartition(': ')[2]}")
+    return OpenedVideo(frames, device)
+
+
+def _decoder(info: VideoInfo, device: str) -> Any:
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except ModuleNotFoundError:
+        raise RuntimeError("it is not installed") from None
+    except (ImportError, OSError, RuntimeError) as error:
+        raise RuntimeError(f"it cannot be loaded: {_loading_error(str(error))}") from None
+    check_container(info)
+    if device != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():  # torchcodec would write a page to the terminal
+            raise RuntimeError("no CUDA device")
+    return VideoDecoder(
+        str(info.path),
+        stream_index=info.stream_index,
+        dimension_order="NHWC",
+        num_ffmpeg_threads=0,
+        device=device,
+        seek_mode="exact",
+    )
+
+
+def _read_checked(decoder: Any, info: VideoInfo, device: str, numbers: range) -> Any:
+    batch = decoder.get_frames_in_range(numbers.start, numbers.stop)
+    stamps = batch.pts_seconds.numpy() - info.start_seconds
+    expected = info.timestamps[numbers.start : numbers.stop]
+    if len(stamps) != len(expected) or np.abs(stamps - expected).max() > info.tolerance_seconds + 1e-6:
+        raise RuntimeError("its timestamps disagree with the container's")
+    if numbers.start == 0 and not _is_first_frame(batch.data[0].cpu().numpy(), info, device):
+        raise RuntimeError("its first frame is not the video's")
+    return batch.data.numpy() if device == "cpu" else batch.data
+
+
+def _is_first_frame(image: np.ndarray, info: VideoInfo, device: str) -> bool:
+    difference = first_frame_difference(image, info)
+    if device == "cpu":
+        return bool(difference.max() <= FIRST_FRAME_LEVELS)
+    return bool(difference.mean() <= _FIRST_FRAME_MEAN_LEVELS)
+
+
+def _loading_error(text: str) -> str:
+    """The line of torchcodec's long message that says what is wrong."""
+    errors = [line.strip() for line in text.splitlines() if re.match(r"\s*\w*Error: ", line)]
+    # One error for each version of FFmpeg that could be there; most are not.
+    telling = [line for line in errors if "cannot open shared object file" not in line] or errors
+    return telling[0] if telling else one_line(RuntimeError(text))
