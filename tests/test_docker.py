@@ -17,7 +17,7 @@ import yaml
 from hrpro_pipeline.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
@@ -207,8 +207,8 @@ def test_compose_without_gpu() -> None:
 
 
 def docker_runs() -> list[list[str]]:
-    """Every `docker run` line of the README and docs/docker.md, continued lines joined."""
-    text = README + (ROOT / "docs/docker.md").read_text()
+    """Every `docker run` line of the README and the pages of docs/, continued lines joined."""
+    text = "".join(page.read_text() for page in PAGES)
     blocks = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     return [shlex.split(line, comments=True) for line in blocks.splitlines() if line.startswith("docker run")]
 

@@ -27,6 +27,7 @@ def function_of(job: Callable[Parameters, Job[Value]], name: str) -> Callable[Pa
 
     call.__name__ = call.__qualname__ = name
     call.__module__, call.__doc__ = job.__module__, job.__doc__
-    signature = inspect.signature(job)
-    call.__signature__ = signature.replace(return_annotation=inspect.signature(job.run).return_annotation)  # type: ignore[attr-defined]
+    returned = inspect.signature(job.run).return_annotation  # type: ignore[attr-defined]  # of a class
+    call.__signature__ = inspect.signature(job).replace(return_annotation=returned)  # type: ignore[attr-defined]
+    call.__annotations__ = {"return": returned}  # for typing.get_type_hints, which Sphinx asks as well
     return call

@@ -58,6 +58,7 @@ def run_ablation(training: Training, seeds: Sequence[int]) -> Iterator[str]:
 
     Args:
         training: what `train_detector` takes, with `annotations` and `evaluate_on`; its settings hold for all rows.
+        seeds: different whole numbers.
 
     Yields:
         Lines of the table, each when its runs are done.

@@ -1,4 +1,4 @@
-"""Point labels: read from CSV and checked, drawn from segments (paper, Table A), written as CSV."""
+"""Point labels: read from CSV, checked, and written as CSV."""
 
 import csv
 import io
@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from hrpro_pipeline.data.annotations import VideoAnnotation, finite_number
+from hrpro_pipeline.data.annotations import finite_number
 from hrpro_pipeline.data.files import is_safe_id, read_text
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
+# How `hrpro points` can draw points from segments.
 Distribution = Literal["uniform", "center", "gaussian"]
-# Standard deviation of a Gaussian point, in lengths of its instance; the published "Gaussian" points of THUMOS14
-# scatter by 0.035 about the middle.
-GAUSSIAN_STD = 0.035
 
 
 @dataclass(frozen=True)
@@ -136,28 +132,6 @@ def _point(row: _Row) -> Point:
     """The point of a line without problems."""
     seconds, frame = (row.value, None) if row.column == "time" else (None, row.value)
     return Point(row.video_id, row.label, seconds, frame, row.line)
-
-
-def draw_points(videos: Iterable[VideoAnnotation], distribution: Distribution, seed: int) -> list[Point]:
-    """One point inside each segment, in the order of videos and time.
-
-    Each video has its own random numbers, so that its points do not depend on the other videos.
-
-    Args:
-        distribution: `uniform` over the instance, its `center`, or `gaussian` about the center.
-    """
-    points: list[Point] = []
-    for video in videos:
-        rng = np.random.default_rng([seed, *video.video_id.encode()])
-        for segment in sorted(video.segments, key=lambda item: (item.start_seconds, item.end_seconds, item.label)):
-            place = 0.5
-            if distribution == "uniform":
-                place = rng.random()
-            elif distribution == "gaussian":
-                place = float(np.clip(rng.normal(0.5, GAUSSIAN_STD), 0, 1))
-            seconds = segment.start_seconds + place * (segment.end_seconds - segment.start_seconds)
-            points.append(Point(video.video_id, segment.label, seconds, None, len(points) + 2))
-    return points
 
 
 def points_csv(points: Iterable[Point]) -> str:
