@@ -35,7 +35,7 @@ class Notes:
         checkpoint: which one became the model: `last`, or such as `best on the points of 2 validation videos`.
         evaluation: `stage` and `step` of that checkpoint, and its scores: `average`, `mAP@0.5`, `point_mAP`, ...
         imported: names of the published files that the model was made of.
-        accumulate: parts that steps were cut into, by stage, where the GPU had no memory for the set number.
+        accumulate: parts of a step by stage, where the GPU needed more parts than set.
     """
 
     seed: int | None = None
