@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hrpro_pipeline.api import report_detections
 from make_videos import moving_square, write_video
 
+from hrpro_pipeline import report_detections
 from hrpro_pipeline.data.annotations import Point, Segment, VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, Detection, VideoDetections, write_detections
 from hrpro_pipeline.infer.diagnosis import diagnose

@@ -18,9 +18,10 @@ from hrpro_pipeline.models.instance import InstanceModel, pool_parts, roi_featur
 from hrpro_pipeline.models.published import rename_instance, rename_snippet
 from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 from hrpro_pipeline.train.losses import best_tiou, regression_loss, score_loss
+from hrpro_pipeline.train.prototypes import initialize_prototypes
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels
 from hrpro_pipeline.train.reliable import reliable_proposals
-from hrpro_pipeline.train.snippet_stage import SnippetBatch, initialize_prototypes, train_step
+from hrpro_pipeline.train.snippet_stage import SnippetBatch, train_step
 
 SECONDS_PER_SNIPPET = 16 / 25
 

@@ -24,7 +24,7 @@ FLOORS = {
     "infer": {"errors", "base", "configs", "data", "models", "extract"},
     "show": {"errors", "base", "configs", "data", "models", "extract", "infer"},
     "commands": {"errors", "base", "configs", "data", "models", "extract", "train", "infer", "show"},
-    "cli": {"_version", "errors", "base", "configs", "data", "models", "extract", "commands"},
+    "cli": {"_version", "errors", "base", "configs", "data", "models", "extract", "infer", "commands"},
 }
 # Networks and kernels import nothing of ours.
 PURE = (

@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from hrpro_pipeline.api import report_detections
 from plotly.offline import get_plotlyjs
 from report_pages import HOSTILE, ODD, Page, annotated, fading_detections, write_film_page, write_films, write_full_page
 
+from hrpro_pipeline import report_detections
 from hrpro_pipeline.data.annotations import Segment
 from hrpro_pipeline.data.detections import Detection, VideoDetections, write_detections
 from hrpro_pipeline.data.failures import Failure, update_failures

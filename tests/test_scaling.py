@@ -15,9 +15,10 @@ from hrpro_pipeline import Training, evaluate_detections, train_detector, train_
 from hrpro_pipeline.cli import main
 from hrpro_pipeline.commands.detect import detect_folder
 from hrpro_pipeline.commands.seeds import SeedScores
-from hrpro_pipeline.data.annotations import read_annotations, read_points
+from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.dataset import draw_validation, hold_out, load_training_set
 from hrpro_pipeline.data.features import StoredFeatures
+from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.models.checkpoint import load_model
 

@@ -24,7 +24,7 @@ from hrpro_pipeline.train import losses
 from hrpro_pipeline.train.pseudo_labels import pseudo_labels as packed_labels
 from hrpro_pipeline.train.reliable import negative_proposals, reliable_proposals
 from hrpro_pipeline.train.snippet_stage import batch_order
-from hrpro_pipeline.train.trainer import train
+from hrpro_pipeline.train.trainer import Watch, train
 
 DIM = 32
 QUICK = ("snippet.steps=4", "snippet.evaluate_every=2", "snippet.batch_size=2", "instance.epochs=2")
@@ -84,7 +84,7 @@ def test_it_learns_and_detects_what_it_has_not_seen(tmp_path: Path) -> None:
 
 def test_a_run_holds_what_the_contract_says(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(ordinary(), settings(), run, evaluate=lambda model: {"average": 0.25, "subset": "Test"})
+    train(ordinary(), settings(), run, watch=Watch(lambda model: {"average": 0.25, "subset": "Test"}))
     assert {"model.pt", "metrics.jsonl", "config.yaml", "checkpoints"} <= {path.name for path in run.iterdir()}
     assert list(run.glob("events.out.tfevents.*"))
     content = torch.load(run / "model.pt", weights_only=True)
@@ -126,10 +126,10 @@ def test_resume_gives_what_an_undisturbed_run_gives(tmp_path: Path, stop_at: tup
 
     evaluations = {("snippet", 2): 1, ("snippet", 4): 2, ("instance", 1): 3}
     seen: list[int] = []
-    train(ordinary(), settings(), tmp_path / "whole", evaluate=lambda model: {"average": 0.0})
+    train(ordinary(), settings(), tmp_path / "whole", watch=Watch(lambda model: {"average": 0.0}))
     with pytest.raises(StopError):
-        train(ordinary(), settings(), tmp_path / "cut", evaluate=stopping)
-    train(ordinary(), settings(), tmp_path / "cut", evaluate=lambda model: {"average": 0.0}, resume=True)
+        train(ordinary(), settings(), tmp_path / "cut", watch=Watch(stopping))
+    train(ordinary(), settings(), tmp_path / "cut", watch=Watch(lambda model: {"average": 0.0}), resume=True)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
     times = {"seconds": 0, "evaluation_seconds": 0}
     without_time = [[{**row, **times} for row in rows(tmp_path / name)] for name in ("whole", "cut")]

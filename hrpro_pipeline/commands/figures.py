@@ -106,29 +106,34 @@ class _Material:
 
 
 def write_figures(
-    run: Path,
-    out: Path,
+    run: str | Path,
+    out: str | Path,
     *,
-    features: Path | None = None,
-    annotations: Path | None = None,
-    points: Path | None = None,
-    videos: Path | None = None,
-    against: Path | None = None,
+    features: str | Path | None = None,
+    annotations: str | Path | None = None,
+    points: str | Path | None = None,
+    videos: str | Path | None = None,
+    against: str | Path | None = None,
     device: str = "auto",
 ) -> FigureSet:
     """Draw the figures that a run has the data for into `out`, each as PNG and SVG.
 
     Args:
+        run: RUN folder or `model.pt`.
+        out: folder for the figures.
         features, annotations, points: what the run was trained on, if it has moved since.
         videos: file of the video ids to show; by default some with the most actions, of the evaluated videos in Fig. 4
             and 5 and of the training videos in Fig. C.
         against: another RUN or `model.pt` to compare with.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
         HrproError: no model, no features, or features that do not fit the models.
     """
-    material = _collect(run, features, annotations, points, against, device)
-    video_ids = read_ids(videos) if videos is not None else None
+    given = {"features": features, "annotations": annotations, "points": points}
+    paths = {name: Path(path) for name, path in given.items() if path is not None}
+    material = _collect(Path(run), paths, None if against is None else Path(against), device)
+    video_ids = read_ids(Path(videos)) if videos is not None else None
     if missing := [video_id for video_id in video_ids or () if video_id not in material.paths]:
         raise HrproError(f"`videos` names {missing[0]}, which has no features in {material.features_folder}")
     drawings = _drawings(material, video_ids)
@@ -142,27 +147,20 @@ def write_figures(
                 left_out.append(f"Fig. {name}: {reason}")
                 continue
             for stem, figure in figures.items():
-                files += save_figure(figure, out / stem)
+                files += save_figure(figure, Path(out) / stem)
     return FigureSet(tuple(files), tuple(left_out))
 
 
-def _collect(
-    run: Path,
-    features: Path | None,
-    annotations: Path | None,
-    points: Path | None,
-    against: Path | None,
-    device_name: str,
-) -> _Material:
+def _collect(run: Path, paths: Mapping[str, Path], against: Path | None, device_name: str) -> _Material:
     """Models, paths of features, ground truth and points; those that are not given from where the run had them."""
     device = resolve_device(device_name)
     model = load_model(run).to(device)
     folder = run if run.is_dir() else run.parent
     inputs, subset = read_inputs(folder)
-    features = features or inputs.get("features")
+    inputs |= paths
+    features, annotations, points = (inputs.get(name) for name in ("features", "annotations", "points"))
     if features is None:
         raise HrproError(f"{run}: does not say where its features are; give them with `features`")
-    annotations, points = annotations or inputs.get("annotations"), points or inputs.get("points")
     name, other_name = _model_names(run, against) if against is not None else (run.resolve().name, "")
     material = _Material(
         folder=folder,

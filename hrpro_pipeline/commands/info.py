@@ -11,15 +11,17 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.checkpoint import FILE_NAME, load_model
 
 
-def describe(path: Path, snippets: bool = False) -> Iterator[str]:
+def describe(path: str | Path, snippets: bool = False) -> Iterator[str]:
     """Describe a FEATURES folder, a feature file, a RUN or a model.pt, line by line.
 
     Args:
+        path: of the folder or file.
         snippets: of a feature file, the seconds of each snippet as CSV instead.
 
     Raises:
         HrproError: `path` is none of these.
     """
+    path = Path(path)
     if snippets:
         yield from _snippets(path)
     elif path.suffix == ".h5":

@@ -32,13 +32,13 @@ def open_torchcodec(info: VideoInfo, first: int, device: str = "cpu") -> OpenedV
 
 
 def _decoder(info: VideoInfo, device: str) -> Any:
+    check_container(info)
     try:
         from torchcodec.decoders import VideoDecoder
     except ModuleNotFoundError:
         raise RuntimeError("it is not installed") from None
     except (ImportError, OSError, RuntimeError) as error:
         raise RuntimeError(f"it cannot be loaded: {_loading_error(str(error))}") from None
-    check_container(info)
     if device != "cpu":
         import torch
 
