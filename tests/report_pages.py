@@ -9,8 +9,9 @@ import numpy as np
 from make_videos import moving_square, write_video
 
 from hrpro_pipeline import report_detections
-from hrpro_pipeline.data.annotations import Point, Segment, VideoAnnotation
+from hrpro_pipeline.data.annotations import Segment, VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, Detection, VideoDetections, write_detections
+from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.infer.diagnosis import diagnose
 from hrpro_pipeline.infer.evaluation import evaluate
 from hrpro_pipeline.show.report import write_report

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from hrpro_pipeline.cli import options
-from hrpro_pipeline.data.points import Distribution
+from hrpro_pipeline.data.distributions import Distribution
 
 
 @click.command()

@@ -19,8 +19,8 @@ from hrpro_pipeline.data.annotations import (
 )
 from hrpro_pipeline.data.dataset import TrainingVideo, load_training_set
 from hrpro_pipeline.data.features import list_features, read_features, read_header
-from hrpro_pipeline.data.inputs import read_inputs
 from hrpro_pipeline.data.points import Point, read_points
+from hrpro_pipeline.data.run_inputs import read_inputs
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.detector import check_features
 from hrpro_pipeline.models.candidates import find_candidates

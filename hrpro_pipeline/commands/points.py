@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from hrpro_pipeline.data.annotations import in_subset, read_annotations
+from hrpro_pipeline.data.distributions import Distribution
 from hrpro_pipeline.data.drawn_points import draw_points
 from hrpro_pipeline.data.files import write_text
-from hrpro_pipeline.data.points import Distribution, points_csv
+from hrpro_pipeline.data.points import points_csv
 from hrpro_pipeline.errors import HrproError
 
 

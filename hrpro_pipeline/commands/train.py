@@ -21,8 +21,9 @@ from hrpro_pipeline.data.annotations import (
 )
 from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo, draw_validation, hold_out, load_training_set
 from hrpro_pipeline.data.features import StoredFeatures, check_uniform, list_features, read_header
-from hrpro_pipeline.data.inputs import Inputs, write_inputs
+from hrpro_pipeline.data.inputs import Inputs
 from hrpro_pipeline.data.points import read_points
+from hrpro_pipeline.data.run_inputs import write_inputs
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.infer.evaluator import Measure, evaluator, point_measure, segment_measure
 from hrpro_pipeline.models.checkpoint import TrainedModel

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from hrpro_pipeline.data.annotations import VideoAnnotation
-from hrpro_pipeline.data.points import Distribution, Point
+from hrpro_pipeline.data.distributions import Distribution
+from hrpro_pipeline.data.points import Point
 
 # Standard deviation of a Gaussian point, in lengths of its instance; the published "Gaussian" points of THUMOS14
 # scatter by 0.035 about the middle.

@@ -1,13 +1,7 @@
-"""The paths of a training's features, points and annotations; a run keeps them for `hrpro figures`."""
+"""The paths of what a training reads. Nothing heavy."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-
-from hrpro_pipeline.data.files import write_text
-from hrpro_pipeline.errors import HrproError
-
-FILE_NAME = "inputs.json"
 
 
 @dataclass(frozen=True)
@@ -27,27 +21,3 @@ class Inputs:
     annotations: Path | None = None
     videos: Path | None = None
     ambiguous: Path | None = None
-
-
-def write_inputs(run: Path, inputs: Inputs, evaluate_on: str | None) -> None:
-    """Write `inputs.json` of a run: the paths of features, points and annotations, and the evaluated subset."""
-    given = {"features": inputs.features, "points": inputs.points, "annotations": inputs.annotations}
-    paths = {name: str(path.resolve()) for name, path in given.items() if path is not None}
-    write_text(run / FILE_NAME, json.dumps(paths | {"evaluate_on": evaluate_on}, indent=1) + "\n")
-
-
-def read_inputs(run: Path) -> tuple[dict[str, Path], str | None]:
-    """Paths of a run's inputs by name, and the subset it was evaluated on; `({}, None)` for a run without the file.
-
-    Raises:
-        HrproError: the file is damaged.
-    """
-    file = run / FILE_NAME
-    if not file.is_file():
-        return {}, None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        subset = content.pop("evaluate_on")
-        return {name: Path(path) for name, path in content.items()}, subset
-    except (ValueError, TypeError, AttributeError, KeyError):
-        raise HrproError(f"{file}: damaged; delete it, and give `features`, `annotations` and `points`") from None

@@ -5,14 +5,10 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from hrpro_pipeline.data.annotations import finite_number
 from hrpro_pipeline.data.files import is_safe_id, read_text
 from hrpro_pipeline.errors import HrproError, ProblemsError
-
-# How `hrpro points` can draw points from segments.
-Distribution = Literal["uniform", "center", "gaussian"]
 
 
 @dataclass(frozen=True)
