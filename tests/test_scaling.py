@@ -248,7 +248,7 @@ def test_seeds(stored: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [*map(str, [*command, *arguments]), *words])
     assert result.exit_code == 0, result.output
     summary = json.loads((tmp_path / "runs" / "seeds.json").read_text())
-    values = [load_model(tmp_path / "runs" / f"seed_{seed}").notes["evaluation"]["average"] for seed in (0, 3)]
+    values = [load_model(tmp_path / "runs" / f"seed_{seed}").notes.evaluation["average"] for seed in (0, 3)]
     assert summary["scores"]["average"] == values
     assert summary["summary"]["average"]["mean"] == pytest.approx(np.mean(values))
     assert summary["summary"]["average"]["deviation"] == pytest.approx(np.std(values, ddof=1))
