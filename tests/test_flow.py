@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from make_videos import moving_square
+from make_videos import moving_square, write_made
 
 from hrpro_pipeline.data.files import VIDEO_SUFFIXES
 from hrpro_pipeline.errors import HrproError
@@ -54,6 +54,11 @@ def test_agrees_with_opencv_on_real_frames(shared: Path) -> None:
             agrees(frames)
             tried += 1
     assert tried >= 7
+
+
+@pytest.mark.parametrize("name", ["h264.mov", "rotated_90.mp4"])
+def test_agrees_with_opencv_on_frames_of_made_videos(tmp_path: Path, name: str) -> None:
+    agrees(gray_frames(write_made(tmp_path, name), 3, (340, 256)))
 
 
 def noise(height: int, width: int, seed: int) -> np.ndarray:
