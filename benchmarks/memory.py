@@ -67,8 +67,8 @@ def _peaks(command: list[str]) -> tuple[int, dict[str, int]]:
     peaks = {"process": 0, "decoder": 0}
     with subprocess.Popen(command, stdout=sys.stderr) as process:
         while process.poll() is None:
-            for child in descendants(process.pid, "extract.video.process"):
-                peaks["decoder"] = max(peaks["decoder"], _peak(child, "extract.video.process"))
+            for child in descendants(process.pid, "video.process"):
+                peaks["decoder"] = max(peaks["decoder"], _peak(child, "video.process"))
             peaks["process"] = max(peaks["process"], _peak(process.pid, "hrpro_pipeline"))
             time.sleep(0.2)
     return process.returncode, peaks

@@ -1,6 +1,6 @@
 """Many short videos, and processes killed at random while they are extracted; JSON on standard output.
 
-    python benchmarks/soak.py [--videos 500] [--kills 20] [--workers 2] [--seed 0]
+    python benchmarks/soak.py [--videos 500] [--kills 20] [--workers 2] [--side 64] [--seed 0]
 
 Made videos are extracted once undisturbed. Then again into another folder, while processes of the run - workers and the
 decoders below them - are killed with SIGKILL, each when a random number of videos is done. The run must end well, and
@@ -22,16 +22,13 @@ from descendants import descendants
 from machine import describe, emit
 from made_videos import write_drifting
 
-# Modules of the processes that are killed.
-MODULES = {"worker": "extract.worker", "decoder_process": "extract.video.process"}
-SETTINGS = ["--weights", "random", "--device", "cpu", "--set", "extract.resize=64", "--set", "extract.crop=64"]
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=500)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--side", type=int, default=64, help="extract.resize and extract.crop")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
@@ -39,9 +36,11 @@ def main() -> None:
         folder = Path(name)
         for k in range(arguments.videos):
             write_drifting(folder / "videos" / f"v{k:04d}.mp4", rng.randint(5, 60), 80, 64, seed=k % 20)
-        calm_seconds, calm, _ = _extract(folder, "calm", arguments.workers, [], rng)
+        sizes = ["--set", f"extract.resize={arguments.side}", "--set", f"extract.crop={arguments.side}"]
+        options = ["--workers", str(arguments.workers), "--weights", "random", "--device", "cpu", *sizes]
+        calm_seconds, calm, _ = _extract(folder, "calm", options, [], rng)
         moments = sorted(rng.sample(range(arguments.videos), arguments.kills))
-        seconds, code, killed = _extract(folder, "soaked", arguments.workers, moments, rng)
+        seconds, code, killed = _extract(folder, "soaked", options, moments, rng)
         same = [
             path.name
             for path in sorted((folder / "calm").glob("*.h5"))
@@ -70,12 +69,12 @@ def main() -> None:
 
 
 def _extract(
-    folder: Path, out: str, workers: int, moments: list[int], rng: random.Random
+    folder: Path, out: str, options: list[str], moments: list[int], rng: random.Random
 ) -> tuple[float, int, dict[str, int]]:
     """Seconds, exit code, and how many processes of each kind were killed, one when so many videos were done."""
-    words = ["extract", folder / "videos", "--out", folder / out, "--workers", workers, *SETTINGS]
+    words = ["extract", folder / "videos", "--out", folder / out, *options]
     started = time.perf_counter()
-    killed = dict.fromkeys(MODULES, 0)
+    killed = {"worker": 0, "video.process": 0}
     with subprocess.Popen([sys.executable, "-m", "hrpro_pipeline", *map(str, words)], stdout=sys.stderr) as process:
         for moment in moments:
             while process.poll() is None:

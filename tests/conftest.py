@@ -1,10 +1,14 @@
 """Fixtures that all tests share."""
 
 import os
+import random
 import subprocess
 import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +17,7 @@ import torch
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+GOLDEN = Path(__file__).resolve().parent / "golden"  # answers of published code, real annotations: golden/README.md
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -24,11 +29,31 @@ def skip_or_fail(reason: str) -> None:
 
 
 @pytest.fixture(scope="session")
+def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real annotations, a folder for each data set."""
+    folder = tmp_path_factory.mktemp("annotations")
+    for archive in (GOLDEN / "annotations").glob("*.zip"):
+        with zipfile.ZipFile(archive) as files:
+            files.extractall(folder / archive.stem)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden values, annotations and real videos that stands beside a developer's checkout."""
+    """The folder beside a developer's checkout with what is too large for the project: real videos in `videos`."""
     if not SHARED.is_dir():
-        skip_or_fail("../shared (golden values, annotations, videos) is not beside this checkout")
+        skip_or_fail("../shared (real videos) is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _random_state() -> Iterator[None]:
+    """Put the global random generators back after each test: none depends on which ran before it."""
+    state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    yield
+    random.setstate(state[0])
+    np.random.set_state(state[1])  # noqa: NPY002
+    torch.set_rng_state(state[2])
 
 
 @pytest.fixture(autouse=True)

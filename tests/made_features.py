@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from hrpro_pipeline.data.features import write_features
 from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.models.snippet import Packing
 
 CLASSES = ("jump", "run", "sit")
 QUICK = ("snippet.steps=4", "snippet.evaluate_every=2", "snippet.batch_size=4", "instance.epochs=2")
@@ -46,6 +48,11 @@ def store(folder: Path, name: str, features: np.ndarray, clock: SnippetClock) ->
         num_frames=clock.stride * len(features),
     )
     return path
+
+
+def packing(lengths: list[int]) -> Packing:
+    """Videos of these lengths, one after the other."""
+    return Packing.of(lengths, torch.device("cpu"))
 
 
 def settings(*values: str) -> list[str]:

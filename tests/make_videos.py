@@ -167,6 +167,18 @@ def write_video(
     return path
 
 
+def write_damaged(path: Path) -> Path:
+    """50 frames at 10 fps, the 29th overwritten with zeros: `.mov` or `.mp4`, whose index stays whole."""
+    write_video(path, moving_square(50, 32, 32), fps=10, codec="png", pix_fmt="rgb24")
+    data = bytearray(path.read_bytes())
+    start = -1
+    for _ in range(29):
+        start = data.index(b"\x89PNG", start + 1)
+    data[start : start + 50] = bytes(50)
+    path.write_bytes(data)
+    return path
+
+
 def write_sound(path: Path) -> Path:
     """A media file without a video stream."""
     with av.open(str(path), "w") as container:

@@ -1,10 +1,8 @@
-"""The whole chain on real files: raw video in, trained detector, JSON out; and the demo."""
+"""The whole chain on real files: raw video in, trained detector, JSON out."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -63,7 +61,7 @@ def test_detections_appear_while_other_videos_run(chain: Path, tmp_path: Path) -
     videos.mkdir()
     write_video(videos / "a.mp4", moving_square(20))
     (videos / "b.mp4").write_text("no video")
-    write_video(videos / "c.mp4", moving_square(3000))
+    write_video(videos / "c.mp4", moving_square(800))
     arguments = command("detect", chain / "run", videos, "--out", out, "--device", "cpu")
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: (out / "a.json").exists())
@@ -159,14 +157,22 @@ def test_a_backbone_of_pytorchvideo(chain: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "new.json").read_text())["detections"]
 
 
-@pytest.mark.parametrize("stage", ["snippet", "instance"])
-def test_training_killed_and_resumed(chain: Path, tmp_path: Path, stage: str) -> None:
-    """SIGKILL in either stage; the resumed run ends where an undisturbed one does."""
+def training(chain: Path, run: Path, *more: str) -> list[str]:
+    arguments = ["train", chain / "features", "--points", chain / "points.csv", "--out", run, "--device", "cpu"]
+    quick = ["--set", "snippet.steps=30", "--set", "snippet.evaluate_every=5", "--set", "instance.epochs=30"]
+    return command(*arguments, *quick, *more)
 
-    def command(run: Path, *more: str) -> list[str]:
-        arguments = ["train", chain / "features", "--points", chain / "points.csv", "--out", run, "--device", "cpu"]
-        quick = ["--set", "snippet.steps=30", "--set", "snippet.evaluate_every=5", "--set", "instance.epochs=30"]
-        return [sys.executable, "-m", "hrpro_pipeline", *map(str, arguments), *quick, *more]
+
+@pytest.fixture(scope="module")
+def undisturbed(chain: Path) -> Path:
+    """A run that nobody kills."""
+    subprocess.run(training(chain, chain / "undisturbed"), check=True, capture_output=True)
+    return chain / "undisturbed"
+
+
+@pytest.mark.parametrize("stage", ["snippet", "instance"])
+def test_training_killed_and_resumed(chain: Path, undisturbed: Path, tmp_path: Path, stage: str) -> None:
+    """SIGKILL in either stage; the resumed run ends where an undisturbed one does."""
 
     def reached(run: Path) -> bool:
         """There is a checkpoint, and the stage has begun."""
@@ -174,33 +180,16 @@ def test_training_killed_and_resumed(chain: Path, tmp_path: Path, stage: str) ->
         begun = metrics.exists() and f'"{stage}", "step": 2,' in metrics.read_text()
         return begun and (run / "checkpoints" / "last.pt").exists()
 
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run(command(whole), check=True, capture_output=True, env=environment)
-    with subprocess.Popen(command(cut), stderr=subprocess.DEVNULL, env=environment) as process:
+    cut = tmp_path / "cut"
+    with subprocess.Popen(training(chain, cut), stderr=subprocess.DEVNULL) as process:
         end = time.monotonic() + 120
         while not reached(cut) and time.monotonic() < end:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    subprocess.run(command(cut, "--resume"), check=True, capture_output=True, env=environment)
-    ours, theirs = (torch.load(run / "model.pt", weights_only=True) for run in (whole, cut))
+    subprocess.run(training(chain, cut, "--resume"), check=True, capture_output=True)
+    ours, theirs = (torch.load(run / "model.pt", weights_only=True) for run in (undisturbed, cut))
     for stage in ("snippet", "instance"):
         assert all(torch.equal(ours[stage][name], theirs[stage][name]) for name in ours[stage])
-    lines = [(run / "metrics.jsonl").read_text() for run in (whole, cut)]
+    lines = [(run / "metrics.jsonl").read_text() for run in (undisturbed, cut)]
     assert lines[0] == lines[1]
-
-
-def test_demo_learns(tmp_path: Path) -> None:
-    """The real thing, as `make demo` runs it; minutes. mAP@0.5 on unseen videos is the promise of the contract."""
-    out = tmp_path / "demo"
-    command = [sys.executable, "-m", "hrpro_pipeline", "demo", "--out", str(out)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    results = json.loads((out / "results.json").read_text())
-    at_half = {name: result["mAP"][result["tiou"].index(0.5)] for name, result in results.items()}
-    assert at_half["both streams"] >= 0.5
-    assert at_half["both streams"] > max(at_half["RGB alone"], at_half["flow alone"])
-    assert at_half["untrained"] < 0.2
-    for name, value in at_half.items():
-        assert any(line.startswith(name) and f"{100 * value:.1f}" in line for line in printed.splitlines())
-    assert "test_01" in (out / "report.html").read_text()

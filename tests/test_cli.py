@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from conftest import GOLDEN
 
 from hrpro_pipeline.cli import main
 
@@ -174,10 +175,9 @@ def test_info(trained: Path) -> None:
     assert "classes (2): run, sit" in succeeds("info", trained / "run")
 
 
-def test_import_checkpoint_under_the_published_names(shared: Path, tmp_path: Path) -> None:
-    golden = shared / "golden" / "hrpro"
+def test_import_checkpoint_under_the_published_names(tmp_path: Path) -> None:
     for name, stage in (("snippet_model", 1), ("instance_model", 2)):
-        file = np.load(golden / f"{name}.npz")
+        file = np.load(GOLDEN / "hrpro" / f"{name}.npz")
         state = {key.removeprefix("state/"): torch.from_numpy(file[key]) for key in file if key.startswith("state/")}
         torch.save(state, tmp_path / f"stage{stage}.pkl")
     classes = tmp_path / "classes.txt"

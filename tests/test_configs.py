@@ -36,9 +36,9 @@ def test_presets_of_the_contract_are_there() -> None:
 
 @pytest.mark.parametrize(("preset", "folder", "classes", "train", "test", "points"), DATASETS)
 def test_preset_fits_the_real_annotations(
-    shared: Path, preset: str, folder: str, classes: int, train: int, test: int, points: int
+    annotations: Path, preset: str, folder: str, classes: int, train: int, test: int, points: int
 ) -> None:
-    source = shared / "annotations" / folder
+    source = annotations / folder
     settings = load_settings(preset)
     truth = read_annotations(source / "gt_full.json")
     assert len(class_names(truth.values())) == classes
@@ -55,8 +55,8 @@ def test_preset_fits_the_real_annotations(
     assert in_subset(truth, truth[test_ids[0]].subset).keys() >= set(test_ids)
 
 
-def test_activitynet_points_and_splits(shared: Path) -> None:
-    source = shared / "annotations" / "ActivityNet1.3"
+def test_activitynet_points_and_splits(annotations: Path) -> None:
+    source = annotations / "ActivityNet1.3"
     rows = read_points(source / "point_labels" / "point_gaussian.csv")
     assert len(rows) == 13904
     assert len({row.label for row in rows}) == 200

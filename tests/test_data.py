@@ -171,8 +171,8 @@ def test_id_lists(tmp_path: Path) -> None:
     assert "empty" in problems_of(read_ids, path)[0]
 
 
-def test_ambiguous_segments(tmp_path: Path, shared: Path) -> None:
-    segments = read_ambiguous(shared / "annotations" / "THUMOS14" / "Ambiguous_test.txt")
+def test_ambiguous_segments(tmp_path: Path, annotations: Path) -> None:
+    segments = read_ambiguous(annotations / "THUMOS14" / "Ambiguous_test.txt")
     assert sum(map(len, segments.values())) == 99
     path = tmp_path / "ambiguous.txt"
     path.write_text("a 1 2\nb 1\nc one 2\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from descendants import descendants
 from make_videos import moving_square, write_video
-from processes import RGB, SMALL, command, hrpro, wait_for
+from processes import RGB, SMALL, command, hrpro, hrpro_here, wait_for
 
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.failures import read_failures
@@ -157,7 +157,7 @@ def test_a_killed_run_has_lost_its_leases(videos: Path, expected: dict[str, byte
     before = contents_of_features(tmp_path)
     assert 2 <= len(before) < len(expected)
     start = time.monotonic()
-    result = hrpro("extract", videos, "--out", tmp_path, *RGB, env=environment)
+    result = hrpro_here("extract", videos, "--out", tmp_path, *RGB)
     assert f"{len(before)} there already" in result.stdout
     assert time.monotonic() - start < 60
     assert contents_of_features(tmp_path) == expected
@@ -191,13 +191,15 @@ def test_same_content_is_not_extracted_again(tmp_path: Path) -> None:
     videos, out = tmp_path / "videos", tmp_path / "out"
     videos.mkdir()
     path = write_video(videos / "a.mp4", moving_square(20))
-    assert "1 extracted" in hrpro("extract", videos, "--out", out, *RGB).stdout
+    assert "1 extracted" in hrpro_here("extract", videos, "--out", out, *RGB).stdout
     os.utime(path, (1, 1))
-    assert "1 there already" in hrpro("extract", videos, "--out", out, *RGB).stdout, "another time, the same content"
+    assert "1 there already" in hrpro_here("extract", videos, "--out", out, *RGB).stdout, (
+        "another time, the same content"
+    )
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert "1 extracted" in hrpro("extract", videos, "--out", out, *RGB).stdout
+    assert "1 extracted" in hrpro_here("extract", videos, "--out", out, *RGB).stdout
 
 
 def test_settings_people_ask_for(tmp_path: Path) -> None:
@@ -207,14 +209,14 @@ def test_settings_people_ask_for(tmp_path: Path) -> None:
     write_video(videos / "a.mp4", moving_square(50))
     sets = ["stride=4", "crops=ten", "crop_fusion=stacked", "fps=10", "dtype=float16", "resize=40"]
     arguments = [word for setting in sets for word in ("--set", f"extract.{setting}")]
-    result = hrpro("extract", videos, "--out", out, *SMALL, "--streams", "flow", *arguments)
+    result = hrpro_here("extract", videos, "--out", out, *SMALL, "--streams", "flow", *arguments)
     assert result.returncode == 0, result.stderr
-    listing = hrpro("info", out / "a.h5", "--snippets").stdout.splitlines()
+    listing = hrpro_here("info", out / "a.h5", "--snippets").stdout.splitlines()
     assert listing == ["snippet,start,end", "0,0,1.6", "1,0.4,2"], "20 frames at 10 fps"
-    described = hrpro("info", out / "a.h5").stdout
+    described = hrpro_here("info", out / "a.h5").stdout
     assert "streams: flow 10240" in described
     assert "the first covers 0.00-1.60 s, the last 0.40-2.00 s" in described
-    assert hrpro("info", out, "--snippets").returncode == 1
+    assert hrpro_here("info", out, "--snippets").returncode == 1
 
 
 def test_wrong_use_is_said_at_once(tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ def test_wrong_use_is_said_at_once(tmp_path: Path) -> None:
         extract_folder([path], tmp_path, TINY, RANDOM, Workers(engine="spark"))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="`ray_address` goes with `engine=ray`"):
         extract_folder([path], tmp_path, TINY, RANDOM, Workers(ray_address="here:1"))
-    result = hrpro("extract", path, "--out", tmp_path / "out", "--workers", 0)
+    result = hrpro_here("extract", path, "--out", tmp_path / "out", "--workers", 0)
     assert result.returncode == 2
 
 
@@ -233,7 +235,7 @@ def test_each_engine_that_can_be_chosen_is_there() -> None:
 
 def test_soak(tmp_path: Path) -> None:
     """benchmarks/soak.py on a few videos: processes killed at random, files the same to the bit."""
-    words = [sys.executable, ROOT / "benchmarks" / "soak.py", "--videos", 12, "--kills", 2]
+    words = [sys.executable, ROOT / "benchmarks" / "soak.py", "--videos", 12, "--kills", 2, "--side", 32]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(

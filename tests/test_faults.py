@@ -14,7 +14,7 @@ import pytest
 from conftest import skip_or_fail
 from descendants import descendants
 from make_videos import moving_square, write_sound, write_video
-from processes import RGB, command, hrpro, wait_for
+from processes import RGB, command, hrpro, hrpro_here, wait_for
 
 from hrpro_pipeline.base.child import Child, ChildError
 from hrpro_pipeline.cli.extract import extract
@@ -68,7 +68,7 @@ def test_every_bad_file_costs_only_itself(tmp_path: Path) -> None:
     for k in range(3):
         write_video(clean / f"good{k}.mp4", moving_square(20 + k, seed=k))
     write_video(clean / "one frame.mp4", moving_square(1))
-    assert hrpro("extract", clean, "--out", tmp_path / "expected", *RGB).returncode == 0
+    assert hrpro_here("extract", clean, "--out", tmp_path / "expected", *RGB).returncode == 0
     shutil.copytree(clean, videos)
     (videos / "zero.mp4").touch()
     (videos / "text.mp4").write_text("no video\n" * 100)
@@ -100,12 +100,12 @@ def test_every_bad_file_costs_only_itself(tmp_path: Path) -> None:
     for path in (tmp_path / "expected").iterdir():
         assert features_of(out / path.name) == features_of(path)
 
-    assert hrpro("extract", videos, "--out", out, "--on-error", "skip", *RGB).returncode == 0
+    assert hrpro_here("extract", videos, "--out", out, "--on-error", "skip", *RGB).returncode == 0
     for name in bad:
         path = next(videos.glob(f"{name}.*"))
         shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_video(videos / f"{name}.mp4", moving_square(3))
-    assert hrpro("extract", videos, "--out", out, *RGB).returncode == 0
+    assert hrpro_here("extract", videos, "--out", out, *RGB).returncode == 0
     assert not (out / "failures.jsonl").exists(), "what was mended is no failure any more"
 
 
@@ -127,7 +127,7 @@ def test_what_can_be_decoded_is_kept_when_asked_for(tmp_path: Path) -> None:
     # A complete table of frames, and nothing to decode in the second half.
     (videos / "cut.mkv").write_bytes(content[: len(content) // 2])
     (videos / "text.mp4").write_text("no video")
-    assert hrpro("extract", videos, "--out", out, *RGB).returncode == 1
+    assert hrpro_here("extract", videos, "--out", out, *RGB).returncode == 1
     assert not (out / "cut.h5").exists()
     result = hrpro("extract", videos, "--out", out, "--keep-partial", *RGB)
     assert result.returncode == 1
@@ -137,11 +137,11 @@ def test_what_can_be_decoded_is_kept_when_asked_for(tmp_path: Path) -> None:
     assert header.record["partial_reason"].startswith("cut off")
     assert 10 < header.num_frames < 75
     assert header.duration_seconds == pytest.approx(header.num_frames / 25, abs=0.05)
-    assert "in part" in hrpro("info", out / "cut.h5").stdout
+    assert "in part" in hrpro_here("info", out / "cut.h5").stdout
     before = (out / "cut.h5").read_bytes()
-    assert "1 there already" in hrpro("extract", videos, "--out", out, "--keep-partial", *RGB).stdout
+    assert "1 there already" in hrpro_here("extract", videos, "--out", out, "--keep-partial", *RGB).stdout
     (videos / "text.mp4").unlink()
-    result = hrpro("extract", videos, "--out", out, *RGB)
+    result = hrpro_here("extract", videos, "--out", out, *RGB)
     assert result.returncode == 1, "a part is no result unless it is asked for"
     assert (out / "cut.h5").read_bytes() == before
 
@@ -399,7 +399,7 @@ def test_disk_full_at_any_moment_is_one_error(tmp_path: Path, mounted: list[str]
 
 def test_a_frame_that_would_be_huge_is_refused(tmp_path: Path) -> None:
     write_video(tmp_path / "flat.mkv", np.zeros((2, 16, 8192, 3), np.uint8), codec="ffv1")
-    result = hrpro(
+    result = hrpro_here(
         "extract", tmp_path / "flat.mkv", "--out", tmp_path / "out", "--weights", "random", "--streams", "rgb"
     )
     assert result.returncode == 1

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from make_videos import moving_square
+from make_videos import moving_square, write_made
 
 from hrpro_pipeline.data.files import VIDEO_SUFFIXES
 from hrpro_pipeline.errors import HrproError
@@ -56,6 +56,11 @@ def test_agrees_with_opencv_on_real_frames(shared: Path) -> None:
             agrees(frames)
             tried += 1
     assert tried >= 7
+
+
+@pytest.mark.parametrize("name", ["h264.mov", "rotated_90.mp4"])
+def test_agrees_with_opencv_on_frames_of_made_videos(tmp_path: Path, name: str) -> None:
+    agrees(gray_frames(write_made(tmp_path, name), 3, (340, 256)))
 
 
 def noise(height: int, width: int, seed: int) -> np.ndarray:
@@ -123,10 +128,13 @@ for variant in ("opencv", "opencv_cuda"):
 
 
 def test_triton_kernels_in_the_interpreter(tmp_path: Path) -> None:
-    """Their logic, on the CPU, with fewer scales and warps: pairs that stop at once, early and late; two tiles."""
+    """Their logic, on the CPU, with fewer scales, warps and iterations: pairs that stop at once, early and late.
+
+    2 x 2 tiles. In some warps the second pair stops after 1, 14, 22 or 26 iterations: inside a launch, which is mended.
+    """
     pytest.importorskip("triton", reason="Triton is not installed")
-    still = WIDE[:24, :130]
-    pairs = [(still, still), (still, WIDE[1:25, 1:131]), (noise(24, 130, 0), still)]
+    still = WIDE[:24, :70]
+    pairs = [(still, still), (still, WIDE[1:25, 1:71]), (noise(24, 70, 0), still)]
     for name, frames in zip(("first", "second"), zip(*pairs, strict=True), strict=True):
         np.save(tmp_path / f"{name}.npy", np.stack(frames).astype(np.float32))
     command = [sys.executable, "-c", TRITON, str(tmp_path / "first.npy"), str(tmp_path / "second.npy")]

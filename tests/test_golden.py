@@ -1,4 +1,4 @@
-"""What the published HR-Pro code answers, against ours: the same numbers for the same inputs."""
+"""Parity with the published HR-Pro code: the same numbers for the same inputs (golden/README.md)."""
 
 import json
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import GOLDEN
 
 from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.data.annotations import in_subset, read_ambiguous, read_annotations
@@ -27,8 +28,8 @@ SECONDS_PER_SNIPPET = 16 / 25
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path) -> Path:
-    return shared / "golden" / "hrpro"
+def golden() -> Path:
+    return GOLDEN / "hrpro"
 
 
 def tensors(file: np.lib.npyio.NpzFile, prefix: str) -> dict[str, torch.Tensor]:
@@ -203,10 +204,10 @@ def test_instance_model(golden: Path) -> None:
     np.testing.assert_allclose(np.mean(score), file["score_loss"], rtol=1e-4)
 
 
-def test_mean_average_precision(golden: Path, shared: Path) -> None:
+def test_mean_average_precision(golden: Path, annotations: Path) -> None:
     expected = json.loads((golden / "evaluation_scores.json").read_text())
     predictions = json.loads((golden / "evaluation_predictions.json").read_text())["results"]
-    truth = in_subset(read_annotations(shared / "annotations" / "THUMOS14" / "gt_full.json"), expected["subset"])
+    truth = in_subset(read_annotations(annotations / "THUMOS14" / "gt_full.json"), expected["subset"])
     detections = {
         video: [Detection(item["label"], item["score"], *item["segment"]) for item in items]
         for video, items in predictions.items()
@@ -219,9 +220,9 @@ def test_mean_average_precision(golden: Path, shared: Path) -> None:
         np.testing.assert_allclose(ours.classes[label], values, rtol=0, atol=1e-9, err_msg=label)
 
 
-def test_ambiguous_filter(golden: Path, shared: Path) -> None:
+def test_ambiguous_filter(golden: Path, annotations: Path) -> None:
     case = json.loads((golden / "ambiguous.json").read_text())
-    segments = read_ambiguous(shared / "annotations" / "THUMOS14" / "Ambiguous_test.txt")[case["video"]]
+    segments = read_ambiguous(annotations / "THUMOS14" / "Ambiguous_test.txt")[case["video"]]
     kept = outside_ambiguous(np.array(case["detections"]), segments)
     np.testing.assert_array_equal(kept, np.array(case["kept"]))
     assert len(kept) < len(case["detections"])

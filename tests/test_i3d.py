@@ -1,13 +1,12 @@
 """Inception-I3D against two published ports, and its own edges."""
 
-import importlib.util
 import json
-from pathlib import Path
-from types import ModuleType
+import zlib
 
 import numpy as np
 import pytest
 import torch
+from conftest import GOLDEN
 
 from hrpro_pipeline.extract.i3d import InceptionI3D, fold_batch_norm, load_i3d, random_i3d, same_padding
 
@@ -15,42 +14,51 @@ CHANNELS = {"rgb": 3, "flow": 2}
 
 
 @pytest.fixture(scope="module")
-def fill(shared: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_i3d_fill", shared / "golden" / "i3d" / "fill.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def shapes() -> dict[str, dict[str, list[int]]]:
+    """Parameter names and shapes of each port and stream."""
+    return json.loads((GOLDEN / "i3d" / "shapes.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def shapes(shared: Path) -> dict[str, dict[str, list[int]]]:
-    return json.loads((shared / "golden" / "i3d" / "shapes.json").read_text())
+def made_weights(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """The weights of the golden features: each drawn from a generator that its name seeds."""
+    return {name: torch.from_numpy(made_weight(name, shape)) for name, shape in shapes.items()}
 
 
-def made_weights(fill: ModuleType, shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(value) for name, value in fill.fill(shapes).items()}
+def made_weight(name: str, shape: list[int]) -> np.ndarray:
+    """Convolutions keep the scale of what they are given; batch norm is near the identity."""
+    if name.endswith("num_batches_tracked"):
+        return np.array(0)
+    drawn = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    if name.endswith("running_var"):
+        drawn = 1 + 0.1 * np.abs(drawn)
+    elif len(shape) == 5:  # of a convolution: [out, in, t, H, W]
+        drawn *= np.sqrt(2 / np.prod(shape[1:]))
+    else:
+        drawn = 0.1 * drawn + (1 if name.endswith(".weight") else 0)
+    return drawn.astype(np.float32)
 
 
-@pytest.mark.shared
+def made_clip(stream: str, frames: int) -> torch.Tensor:
+    """The golden features' input [1, C, N, H, W], in [-1, 1]."""
+    values = np.random.default_rng(5).uniform(-1, 1, (1, CHANNELS[stream], frames, 224, 224))
+    return torch.from_numpy(values.astype(np.float32))
+
+
 @pytest.mark.parametrize("port", ["pytorch-i3d", "kinetics_i3d_pytorch"])
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
-def test_features_equal_the_published_ports(
-    shared: Path, fill: ModuleType, shapes: dict[str, dict[str, list[int]]], port: str, stream: str
-) -> None:
-    golden = np.load(shared / "golden" / "i3d" / "features.npz")
-    model = load_i3d(made_weights(fill, shapes[f"{port}/{stream}"]), stream)
+def test_features_equal_the_published_ports(shapes: dict[str, dict[str, list[int]]], port: str, stream: str) -> None:
+    golden = np.load(GOLDEN / "i3d" / "features.npz")
+    model = load_i3d(made_weights(shapes[f"{port}/{stream}"]), stream)
     for frames in (16, 24):
         with torch.inference_mode():
-            features = model(torch.from_numpy(fill.clip(CHANNELS[stream], frames, 5)))[0].numpy()
+            features = model(made_clip(stream, frames))[0].numpy()
         expected = golden[f"{port}/{stream}/{frames}/features"]
         assert features.shape == expected.shape == ({16: 1, 24: 2}[frames], 1024)
         np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-@pytest.mark.shared
-def test_wrong_weights_are_named(fill: ModuleType, shapes: dict[str, dict[str, list[int]]]) -> None:
-    weights = made_weights(fill, shapes["pytorch-i3d/flow"])
+def test_wrong_weights_are_named(shapes: dict[str, dict[str, list[int]]]) -> None:
+    weights = made_weights(shapes["pytorch-i3d/flow"])
     with pytest.raises(ValueError, match="input of 2 channels, but stream 'rgb' has 3"):
         load_i3d(weights, "rgb")
     del weights["Mixed_4c.b1b.conv3d.weight"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_videos import MADE, X264_B, moving_square, write_made, write_sound, write_video
+from make_videos import MADE, X264_B, moving_square, write_damaged, write_made, write_sound, write_video
 
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
@@ -19,6 +19,7 @@ from hrpro_pipeline.extract.video.decoding import decode
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.probe import probe
 
+# Frames on the clock of 25 fps: of real videos (in ../shared), and of made ones of 30 frames.
 CLOCK_FRAMES = {
     "arm_wrestling.mp4": 250,
     "flipping_a_pancake.mkv": 259,
@@ -30,6 +31,8 @@ CLOCK_FRAMES = {
     "video_90.mov": 3,
     "video_180.mov": 3,
 }
+STEADY = ("h264.mkv", "h264.mov", "hevc.mp4", "late.mkv", "mpeg4.avi", "rotated_90.mp4", "rotated_180.mov", "vp9.webm")
+MADE_CLOCK_FRAMES = dict.fromkeys(STEADY, 30) | {"irregular.mp4": 65, "ntsc.mkv": 26}
 
 
 def clock_indices(timestamps: np.ndarray, duration: float, fps: float, tolerance: float = 1e-6) -> np.ndarray:
@@ -57,12 +60,9 @@ def test_clock_indices_with_plain_numbers() -> None:
     assert clock_indices(times, 3.0, 25).tolist() == expected
 
 
-@pytest.mark.shared
-@pytest.mark.parametrize("name", CLOCK_FRAMES)
-def test_real_videos_on_the_clock_and_decoders_agree(shared: Path, name: str) -> None:
-    path = shared / "videos" / name
+def on_the_clock_and_decoders_agree(path: Path, frames_on_clock: int) -> None:
     info = probe(path)
-    assert num_clock_frames(info, 25) == CLOCK_FRAMES[name]
+    assert num_clock_frames(info, 25) == frames_on_clock
     assert info.timestamps[0] == 0
     assert (np.diff(info.timestamps) > 0).all()
     automatic, plain = decode(path), decode(path, "pyav")
@@ -75,7 +75,18 @@ def test_real_videos_on_the_clock_and_decoders_agree(shared: Path, name: str) ->
     assert plain.decoder == "pyav"
     assert plain.fallback_reason is None
     assert (automatic.decoder == "decord") == (automatic.fallback_reason is None)
-    assert sum(1 for _ in resample(decode(path), info, 25)) == CLOCK_FRAMES[name]
+    assert sum(1 for _ in resample(decode(path), info, 25)) == frames_on_clock
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", CLOCK_FRAMES)
+def test_real_videos_on_the_clock_and_decoders_agree(shared: Path, name: str) -> None:
+    on_the_clock_and_decoders_agree(shared / "videos" / name, CLOCK_FRAMES[name])
+
+
+@pytest.mark.parametrize("name", MADE_CLOCK_FRAMES)
+def test_made_videos_on_the_clock_and_decoders_agree(tmp_path: Path, name: str) -> None:
+    on_the_clock_and_decoders_agree(write_made(tmp_path, name), MADE_CLOCK_FRAMES[name])
 
 
 @pytest.mark.shared
@@ -90,15 +101,34 @@ def test_rotation_is_applied(shared: Path) -> None:
         assert turned.shape == (568, 320, 3)
 
 
-@pytest.mark.shared
+def test_rotation_of_made_videos_is_applied(tmp_path: Path) -> None:
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    names = ("h264.mp4", "rotated_90.mp4", "rotated_180.mov")
+    assert [probe(write_made(tmp_path, name)).rotation for name in names] == [0, 90, 180]
+    for decoder in ("decord", "pyav"):
+        upright, turned, over = (next(iter(decode(tmp_path / name, decoder)))[1].astype(int) for name in names)
+        assert upright.shape == over.shape == (48, 64, 3)
+        assert turned.shape == (64, 48, 3)
+        for other in (np.rot90(turned, -1), np.rot90(over, -2)):
+            assert np.abs(other - upright).mean() < 3
+
+
+@pytest.fixture(params=["made", pytest.param("real", marks=pytest.mark.shared)])
+def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """50 frames at 10 fps of which the 29th cannot be decoded."""
+    if request.param == "made":
+        return write_damaged(tmp_path / "damaged.mov")
+    return request.getfixturevalue("shared") / "videos" / "corrupted.mp4"
+
+
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
-def test_a_corrupted_video_fails_in_one_line(shared: Path, decoder: str) -> None:
-    decoding = decode(shared / "videos" / "corrupted.mp4", decoder)
+def test_a_corrupted_video_fails_in_one_line(damaged: Path, decoder: str) -> None:
+    decoding = decode(damaged, decoder)
     with pytest.raises(HrproError) as caught:
         for _ in decoding:
             pass
     text = str(caught.value)
-    assert text.startswith("corrupted.mp4: decoding stopped after 28 of 50 frames (2.8 s): ")
+    assert text.startswith(f"{damaged.name}: decoding stopped after 28 of 50 frames (2.8 s): ")
     assert text.endswith("; re-encode it, or keep what there is by `keep_partial`")
     assert "\n" not in text
 
@@ -340,10 +370,8 @@ def test_streams_end_where_they_end(tmp_path: Path, name: str) -> None:
     assert 10 <= len(list(decoding)) < 30
 
 
-@pytest.mark.shared
-def test_the_part_before_the_damage_is_kept_if_asked_for(shared: Path) -> None:
-    path = shared / "videos" / "corrupted.mp4"
-    decoding = decode(path, keep_partial=True)
+def test_the_part_before_the_damage_is_kept_if_asked_for(damaged: Path) -> None:
+    decoding = decode(damaged, keep_partial=True)
     info = decoding.info
     shown = list(resample(decoding, info, 25, lambda: decoding.partial_reason is not None))
     assert decoding.num_decoded == 28
@@ -355,7 +383,7 @@ def test_the_part_before_the_damage_is_kept_if_asked_for(shared: Path) -> None:
     assert len(shown) == num_clock_frames(part, 25) == round(25 * info.timestamps[28])
     assert num_clock_frames(info, 25) > len(shown)
     with pytest.raises(HrproError, match="decoding stopped after 28 of 50 frames"):
-        list(decode(path))
+        list(decode(damaged))
 
 
 def test_a_complete_video_is_the_same_with_keep_partial(tmp_path: Path) -> None:

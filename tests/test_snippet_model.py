@@ -1,0 +1,49 @@
+"""The snippet model: packed videos, attention's merged projections, dropout."""
+
+import pytest
+import torch
+from made_features import packing
+
+from hrpro_pipeline.models.snippet import AttentionLayer, SnippetModel, dropout
+
+DIM = 32
+
+
+def test_packed_videos_get_what_they_get_alone() -> None:
+    torch.manual_seed(0)
+    lengths = [5, 1, 40]
+    model = SnippetModel(DIM, 3).eval()
+    model.prototypes.normal_()
+    features = torch.rand(sum(lengths), DIM)
+    with torch.inference_mode():
+        together = model(features, packing(lengths))
+        alone = [model(video, packing([len(video)])) for video in features.split(lengths)]
+    for part, parts in zip(together, zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(part, torch.cat(parts), rtol=1e-4, atol=1e-5)
+
+
+def test_merged_projections_are_the_same_map() -> None:
+    """More tokens than channels go through one merged product, fewer through two in a row."""
+    torch.manual_seed(0)
+    layer = AttentionLayer(DIM, 4, 8, 0.0, 0.0)
+    tokens = torch.rand(2 * DIM, DIM)
+    apart = torch.cat([layer._project(tokens[:DIM]), layer._project(tokens[DIM:])])
+    torch.testing.assert_close(layer._project(tokens), apart, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_of_random_bits() -> None:
+    torch.manual_seed(0)
+    values = torch.ones(1001, 999, requires_grad=True)
+    dropped = dropout(values, 0.3)
+    kept = dropped != 0
+    assert kept.double().mean().item() == pytest.approx(0.7, abs=0.002)
+    assert dropped[kept].unique().tolist() == [pytest.approx(1 / 0.7)]
+    # No pattern along rows or columns.
+    assert kept.double().mean(dim=0).std().item() == pytest.approx((0.21 / 1001) ** 0.5, rel=0.1)
+    assert kept.double().mean(dim=1).std().item() == pytest.approx((0.21 / 999) ** 0.5, rel=0.1)
+    dropped.sum().backward()
+    assert values.grad is not None
+    assert torch.equal(values.grad != 0, kept)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(values, 0.3), dropped)
+    assert dropout(values, 0.999999).count_nonzero() < 100
