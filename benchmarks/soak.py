@@ -74,11 +74,11 @@ def _extract(
     """Seconds, exit code, and how many processes of each kind were killed, one when so many videos were done."""
     words = ["extract", folder / "videos", "--out", folder / out, *options]
     started = time.perf_counter()
-    killed = {"worker": 0, "video.process": 0}
+    killed = {"extract.worker": 0, "video.process": 0}
     with subprocess.Popen([sys.executable, "-m", "hrpro_pipeline", *map(str, words)], stdout=sys.stderr) as process:
         for moment in moments:
             while process.poll() is None:
-                alive = [(pid, kind) for kind in MODULES for pid in descendants(process.pid, MODULES[kind])]
+                alive = [(pid, kind) for kind in killed for pid in descendants(process.pid, kind)]
                 if alive and len(list((folder / out).glob("[!.]*.h5"))) >= moment:
                     pid, kind = rng.choice(alive)
                     os.kill(pid, signal.SIGKILL)
