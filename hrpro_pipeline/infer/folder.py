@@ -185,7 +185,7 @@ def model_name(path: Path, model: TrainedModel) -> str:
     """The name of a model in result files: run, digest, and warnings about its selection and weights, but no path."""
     file = path / FILE_NAME if path.is_dir() else path
     checkpoint = model.notes.checkpoint
-    warnings = [] if checkpoint == "last" else [f"checkpoint: {checkpoint}"]
+    warnings = [] if checkpoint in ("", "last") else [f"checkpoint: {checkpoint}"]
     warnings += ["random feature weights, NOT Kinetics"] if has_random_weights(model) else []
     name = f"{file.resolve().parent.name}/{file.name} sha256:{sha256(file)[:12]}"
     return name + "".join(f" ({warning})" for warning in warnings)
