@@ -57,11 +57,13 @@ class MainGroup(CommandGroup):
 
 
 def in_options(text: str, command: click.Command | None) -> str:
-    """A text that names parameters and settings, in the options of a command: `device=cpu` becomes --device cpu.
+    """A text that names parameters and settings, in the words of the command line: `device=cpu` becomes --device cpu.
 
     What the command has no option for stays as it is.
     """
-    options = dict(_options(command)) if command is not None else {}
+    options = dict(_options(main))
+    if command is not None:
+        options |= dict(_options(command))
 
     def replace(match: re.Match[str]) -> str:
         if match["setting"]:
