@@ -1,4 +1,4 @@
-"""Extraction from made videos of many kinds: what `test_extract.py` asks of the real videos of ../shared."""
+"""Extraction from made videos of many kinds: what other tests of extraction ask of the real videos of ../shared."""
 
 from pathlib import Path
 
