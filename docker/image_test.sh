@@ -173,10 +173,10 @@ timed "hrpro detect, $(basename "$video")" hrpro detect /models/first /videos --
 
 "${buildah[@]}" umount "$container" >/dev/null
 "${buildah[@]}" rm "$container" >/dev/null
-echo '# a change' >>"$work/context/hrpro_pipeline/cli.py"
+echo '# a change' >>"$work/context/hrpro_pipeline/cli/__init__.py"
 timed "build after a change of the code" build
 ! grep -q '^Collecting ' "$log" || fail "a change of the code installed the dependencies anew"
 start
-inside "" tail -n 1 /opt/hrpro/hrpro_pipeline/cli.py | grep -q '# a change' || fail "the changed code is not in the image"
+inside "" tail -n 1 /opt/hrpro/hrpro_pipeline/cli/__init__.py | grep -q '# a change' || fail "the changed code is not in the image"
 volumes=""
 timed "hrpro --help, changed image" hrpro --help

@@ -5,12 +5,15 @@ import random
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from make_videos import MADE, write_made
+
+from hrpro_pipeline.errors import ProblemsError
 
 # The tests' networks are small: threads cost them more than they bring, most of all on a busy machine. In the processes
 # that they start as well.
@@ -26,6 +29,13 @@ def skip_or_fail(reason: str) -> None:
     if os.environ.get("HRPRO_REQUIRE_ALL") == "1":
         pytest.fail(f"HRPRO_REQUIRE_ALL=1, but {reason}")
     pytest.skip(reason)
+
+
+def problems_of(function: Callable[..., object], *arguments: object) -> list[str]:
+    """The problems that a call reports all at once."""
+    with pytest.raises(ProblemsError) as caught:
+        function(*arguments)
+    return caught.value.problems
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +54,24 @@ def shared() -> Path:
     if not SHARED.is_dir():
         skip_or_fail("../shared (real videos) is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with each file of `MADE`, for tests that only read them."""
+    folder = tmp_path_factory.mktemp("made_folder")
+    for name in MADE:
+        write_made(folder, name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def torchcodec() -> None:
+    """For tests that need torchcodec."""
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        skip_or_fail(f"torchcodec cannot be loaded ({str(error).strip().splitlines()[0]})")
 
 
 @pytest.fixture(autouse=True)

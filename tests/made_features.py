@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hrpro_pipeline.data.features import write_features
+from hrpro_pipeline.data.features import feature_path, write_features
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.models.snippet import Packing
 
@@ -47,6 +47,22 @@ def store(folder: Path, name: str, features: np.ndarray, clock: SnippetClock) ->
         duration_seconds=len(features) * clock.seconds_per_snippet,
         num_frames=clock.stride * len(features),
     )
+    return path
+
+
+def store_random(folder: Path, video_id: str, num_snippets: int = 10, dim: int = 4, **changes: object) -> Path:
+    """One video's features, random numbers, of snippets of 0.64 s; `changes` are arguments of `write_features`."""
+    rng = np.random.default_rng(num_snippets)
+    streams = {name: rng.random((num_snippets, dim), np.float32) for name in ("rgb", "flow")}
+    values = {
+        "clock": SnippetClock(),
+        "video_id": video_id,
+        "duration_seconds": num_snippets * 0.64,
+        "num_frames": num_snippets * 16,
+        "source": {"name": f"{video_id}.mp4", "fps": 30.0},
+    } | changes
+    path = feature_path(folder, video_id)
+    write_features(path, values.pop("streams", streams), **values)  # type: ignore[arg-type]
     return path
 
 

@@ -94,6 +94,8 @@ MADE: dict[str, dict[str, Any]] = {
     "interlaced.ts": X264_INTERLACED,
     "interlaced.mkv": {"codec": "mpeg2video", "options": {"flags": "+ilme+ildct"}},
 }
+# Containers without an index: decoders have to search for their place in them.
+MPEG_STREAMS = {name for name in MADE if name.endswith((".ts", ".mpg"))}
 
 
 def write_made(folder: Path, name: str) -> Path:

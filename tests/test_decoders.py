@@ -1,4 +1,4 @@
-"""The decoders agree on frames and times, hand over to each other, and are given nothing that could mislead them."""
+"""The decoders agree on frames and times, and hand over to each other."""
 
 import subprocess
 import sys
@@ -10,68 +10,31 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import torch
-from conftest import skip_or_fail
-from make_videos import MADE, moving_square, write_made, write_video
+from decoded_frames import all_frames, assert_same_frames
+from make_videos import MADE, MPEG_STREAMS, moving_square, write_made, write_video
 
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.options import DECODERS
 from hrpro_pipeline.extract.video import decord as decord_frames
 from hrpro_pipeline.extract.video import pyav as pyav_frames
 from hrpro_pipeline.extract.video import reading
-from hrpro_pipeline.extract.video import torchcodec as torchcodec_frames
-from hrpro_pipeline.extract.video.decoding import OPENERS, Decoding, decode
+from hrpro_pipeline.extract.video.decoding import OPENERS, decode
 from hrpro_pipeline.extract.video.probe import probe
 
-# Of which files each decoder refuses or fails to give PyAV's frames, and the word in its reason.
-SEEKS = {"h264.ts", "mpeg2.ts", "mpeg2.mpg", "hevc.ts", "late.ts", "ntsc.ts", "sound.ts", "sound.mpg", "interlaced.ts"}
-OTHER_COLOUR = {"odd.webm", "odd.avi", "odd_420.mkv", "h264_10bit.mkv", "hevc_10bit.mp4", "av1_10bit.mp4"}
+# Files of which decord is refused or fails to give PyAV's frames, and words of the reason.
+OTHER_COLOR = {"odd.webm", "odd.avi", "odd_420.mkv", "h264_10bit.mkv", "hevc_10bit.mp4", "av1_10bit.mp4"}
 DECORD_REFUSES = (
-    dict.fromkeys(SEEKS, "not used for such files")
-    | dict.fromkeys(OTHER_COLOUR, "interpolates color otherwise")
+    dict.fromkeys(MPEG_STREAMS, "not used for such files")
+    | dict.fromkeys(OTHER_COLOR, "interpolates color otherwise")
     | dict.fromkeys(["h264.avi", "mpeg4.avi"], "timestamps disagree")
     | dict.fromkeys(["cut.mp4", "cut.mov", "cut_hevc.mp4"], "counts 30 frames, the container 23")
     | dict.fromkeys(["rotated_90.mp4", "rotated_270.mp4"], "failed after 0 frames")
     | {"av1.mp4": "cannot find video stream"}
 )
-REAL = (
-    *("arm_wrestling.mp4", "flipping_a_pancake.mkv", "mm_test.avi", "structuralize.mp4", "unordered.mov"),
-    *("v_GGSY1Qvo990.mp4", "video_0.mov", "video_90.mov", "video_180.mov"),
-)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    for name in MADE:
-        write_made(folder, name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def torchcodec() -> None:
-    try:
-        import torchcodec.decoders  # noqa: F401
-    except (ImportError, OSError, RuntimeError) as error:
-        skip_or_fail(f"torchcodec cannot be loaded ({str(error).strip().splitlines()[0]})")
-
-
-def all_frames(decoding: Decoding) -> tuple[list[float], np.ndarray]:
-    """Times, and frames [N, H, W, 3]."""
-    times, frames = zip(*decoding, strict=True)
-    return list(times), np.stack(frames)
-
-
-def assert_same(decoding: Decoding, expected: tuple[list[float], np.ndarray]) -> None:
-    times, frames = all_frames(decoding)
-    assert times == expected[0]
-    assert frames.dtype == np.uint8
-    assert frames.shape == expected[1].shape
-    assert np.array_equal(frames, expected[1])
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_pyav_gives_every_frame_at_its_time(made: Path, name: str) -> None:
+def test_pyav_gives_every_frame_at_its_time(made_folder: Path, name: str) -> None:
     """Each decoded frame is nearest to the frame that was encoded, and its time is the one that was asked for."""
     arguments = MADE[name]
     width, height = arguments.get("size", (64, 48))
@@ -79,7 +42,7 @@ def test_pyav_gives_every_frame_at_its_time(made: Path, name: str) -> None:
     steady = 1000 * np.arange(30) / float(arguments.get("fps", 25))
     milliseconds = np.array(arguments.get("milliseconds", steady))
     kept = milliseconds >= 0  # an edit list cuts off the others
-    decoding = decode(made / name, "pyav")
+    decoding = decode(made_folder / name, "pyav")
     times, frames = all_frames(decoding)
     assert (decoding.decoder, decoding.fallback_reason, decoding.partial_reason) == ("pyav", None, None)
     assert decoding.info.incomplete is None
@@ -94,12 +57,12 @@ def test_pyav_gives_every_frame_at_its_time(made: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_decord_gives_the_same_or_refuses(made: Path, name: str) -> None:
+def test_decord_gives_the_same_or_refuses(made_folder: Path, name: str) -> None:
     pytest.importorskip("decord", reason="decord has no wheel for this machine")
-    expected = all_frames(decode(made / name, "pyav"))
+    expected = all_frames(decode(made_folder / name, "pyav"))
     for decoder in ("decord", "auto"):
-        decoding = decode(made / name, decoder)
-        assert_same(decoding, expected)
+        decoding = decode(made_folder / name, decoder)
+        assert_same_frames(decoding, expected)
         if name in DECORD_REFUSES:
             assert decoding.decoder == "pyav"
             assert DECORD_REFUSES[name] in str(decoding.fallback_reason)
@@ -107,56 +70,28 @@ def test_decord_gives_the_same_or_refuses(made: Path, name: str) -> None:
             assert (decoding.decoder, decoding.fallback_reason) == ("decord", None)
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_torchcodec_gives_the_same_or_refuses(made: Path, name: str, torchcodec: None) -> None:
-    """Bit for bit: on the CPU it converts color as PyAV does. Which files it refuses depends on FFmpeg's version."""
-    decoding = decode(made / name, "torchcodec")
-    assert_same(decoding, all_frames(decode(made / name, "pyav")))
-    assert decoding.decoder_device == "cpu"
-    assert (decoding.decoder == "torchcodec") == (decoding.fallback_reason is None)
-    if name in SEEKS:
-        assert decoding.decoder == "pyav"
-    elif name.startswith(("h264.m", "vp9", "h264_10bit", "odd", "rotated", "irregular")):
-        assert decoding.decoder == "torchcodec"
-
-
 @pytest.mark.shared
-@pytest.mark.parametrize("name", REAL)
-def test_torchcodec_agrees_on_real_videos(shared: Path, name: str, torchcodec: None) -> None:
-    decoding = decode(shared / "videos" / name, "torchcodec")
-    for (time_a, frame_a), (time_b, frame_b) in zip(decoding, decode(shared / "videos" / name, "pyav"), strict=True):
-        assert time_a == time_b
-        assert np.array_equal(frame_a, frame_b)
-    assert (decoding.decoder == "torchcodec") == (name != "mm_test.avi")
+def test_rotation_is_applied(shared: Path) -> None:
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    folder = shared / "videos"
+    assert [probe(folder / f"video_{angle}.mov").rotation for angle in (0, 90, 180)] == [0, 270, 180]
+    for decoder in ("decord", "pyav"):
+        upright = next(iter(decode(folder / "video_0.mov", decoder)))[1]
+        turned = next(iter(decode(folder / "video_90.mov", decoder)))[1]
+        assert upright.shape == (320, 568, 3)
+        assert turned.shape == (568, 320, 3)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("name", ["h264.mp4", "irregular.mkv", "hevc.mp4", "rotated_90.mp4", "raw.avi"])
-def test_nvdec_agrees(made: Path, name: str, torchcodec: None) -> None:
-    decoding = decode(made / name, "auto", "cuda:0")
-    times, frames = all_frames_on_gpu(decoding)
-    expected_times, expected = all_frames(decode(made / name, "pyav"))
-    assert decoding.decoder == "torchcodec"
-    assert times == expected_times
-    assert frames.shape == expected.shape
-    difference = np.abs(frames.astype(np.int16) - expected)
-    assert difference.mean() < 6, "levels, on sharp edges of color; smooth pictures differ by 1 or 2"
-    if decoding.decoder_device == "cpu":
-        assert str(decoding.fallback_reason).startswith("NVDEC refused: ")
-    else:
-        assert (decoding.decoder_device, decoding.fallback_reason) == ("cuda:0", None)
-    if name == "raw.avi":
-        assert decoding.decoder_device == "cpu", "there is nothing to decode in hardware"
-
-
-def all_frames_on_gpu(decoding: Decoding) -> tuple[list[float], np.ndarray]:
-    times, frames = [], []
-    for seconds, frame in decoding:
-        assert isinstance(frame, torch.Tensor)
-        assert (frame.device, frame.dtype) == (torch.device("cuda:0"), torch.uint8)
-        times.append(seconds)
-        frames.append(frame.cpu().numpy())
-    return times, np.stack(frames)
+def test_rotation_of_made_videos_is_applied(tmp_path: Path) -> None:
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    names = ("h264.mp4", "rotated_90.mp4", "rotated_180.mov")
+    assert [probe(write_made(tmp_path, name)).rotation for name in names] == [0, 90, 180]
+    for decoder in ("decord", "pyav"):
+        upright, turned, over = (next(iter(decode(tmp_path / name, decoder)))[1].astype(int) for name in names)
+        assert upright.shape == over.shape == (48, 64, 3)
+        assert turned.shape == (64, 48, 3)
+        for other in (np.rot90(turned, -1), np.rot90(over, -2)):
+            assert np.abs(other - upright).mean() < 3
 
 
 def test_order_on_a_cuda_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,107 +115,6 @@ def test_order_on_a_cuda_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert decode(path).fallback_reason == "decord refused: made to fail"
     assert decode(path, "torchcodec").fallback_reason == "torchcodec refused: made to fail"
     assert tried == ["decord", "torchcodec"]
-
-
-@pytest.mark.parametrize("refused", [False, True])
-def test_cpu_fallback_of_nvdec_is_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torchcodec: None, refused: bool
-) -> None:
-    """torchcodec's own decoder on the CPU stands in for that on a GPU; its word on NVDEC is made up."""
-    from torchcodec import decoders as real
-
-    class Status:
-        def __bool__(self) -> bool:
-            return refused
-
-        def __str__(self) -> str:
-            return "[CUDA] Fallback status: Falling back due to: Video not supported"
-
-    def made_up(*arguments: Any, device: str, **options: Any) -> Any:
-        assert device == "cuda:0"
-        decoder = real_decoder(*arguments, device="cpu", **options)
-        monkeypatch.setattr(type(decoder), "cpu_fallback", Status())
-        return decoder
-
-    real_decoder = real.VideoDecoder
-    monkeypatch.setattr(real, "VideoDecoder", made_up)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    path = write_video(tmp_path / "a.mp4", moving_square(5))
-    decoding = decode(path, device="cuda:0")
-    assert (decoding.decoder, decoding.decoder_device) == ("torchcodec", "cpu" if refused else "cuda:0")
-    assert decoding.fallback_reason == ("NVDEC refused: Video not supported" if refused else None)
-    frames = [frame for _, frame in decoding]
-    assert all(isinstance(frame, torch.Tensor) and frame.shape == (48, 64, 3) for frame in frames)
-    assert np.array_equal(torch.stack(frames).numpy(), all_frames(decode(path, "pyav"))[1])
-
-
-def test_torchcodec_whose_timestamps_differ_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torchcodec: None
-) -> None:
-    from torchcodec import decoders as real
-
-    class Shifted(real.VideoDecoder):
-        def get_frames_in_range(self, start: int, stop: int, step: int = 1) -> Any:
-            batch = super().get_frames_in_range(start, stop, step)
-            late = (batch.pts_seconds > 0.9) * 0.04
-            return SimpleNamespace(data=batch.data, pts_seconds=batch.pts_seconds + late)
-
-    path = write_video(tmp_path / "a.mp4", moving_square(40))
-    expected = all_frames(decode(path, "pyav"))
-    monkeypatch.setattr(real, "VideoDecoder", Shifted)
-    monkeypatch.setattr(reading, "_CHUNK_FRAMES", 8)
-    decoding = decode(path, "torchcodec")
-    assert_same(decoding, expected)
-    assert decoding.decoder == "pyav"
-    assert decoding.fallback_reason == (
-        "torchcodec failed after 16 frames: its timestamps disagree with the container's"
-    )
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-def test_torchcodec_that_does_not_turn_frames_is_refused(
-    made: Path, monkeypatch: pytest.MonkeyPatch, torchcodec: None, device: str
-) -> None:
-    from torchcodec import decoders as real
-
-    class Unturned(real.VideoDecoder):
-        def __init__(self, *arguments: Any, device: str, **options: Any) -> None:
-            super().__init__(*arguments, device="cpu", **options)
-
-        def get_frames_in_range(self, start: int, stop: int, step: int = 1) -> Any:
-            batch = super().get_frames_in_range(start, stop, step)
-            return SimpleNamespace(data=batch.data.rot90(2, (1, 2)), pts_seconds=batch.pts_seconds)
-
-    monkeypatch.setattr(real, "VideoDecoder", Unturned)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    decoding = decode(made / "rotated_180.mov", "torchcodec", device)
-    assert_same(decoding, all_frames(decode(made / "rotated_180.mov", "pyav")))
-    assert decoding.fallback_reason == "torchcodec failed after 0 frames: its first frame is not the video's"
-
-
-def test_torchcodec_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_video(tmp_path / "a.mp4", moving_square(5))
-    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)  # what `import` finds of a missing package
-    decoding = decode(path, "torchcodec")
-    assert (decoding.decoder, decoding.fallback_reason) == ("pyav", "torchcodec refused: it is not installed")
-    missing = "OSError: libavutil.so.{}: cannot open shared object file: No such file or directory"
-    text = "Could not load libtorchcodec. Likely causes:\n  1. FFmpeg is not properly installed\n" + "".join(
-        f"FFmpeg version {major}:\nTraceback (most recent call last):\n  File x, line 1\n{missing.format(major + 52)}\n"
-        for major in (8, 7, 6)
-    )
-    assert torchcodec_frames._loading_error(text) == missing.format(60)
-    mismatch = "OSError: libtorchcodec_core5.so: undefined symbol: _ZN3c1013MessageLogger"
-    assert torchcodec_frames._loading_error(f"{text}FFmpeg version 5:\n{mismatch}\n") == mismatch
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA GPU")
-def test_without_a_gpu_the_others_take_over(tmp_path: Path, torchcodec: None) -> None:
-    path = write_video(tmp_path / "a.mp4", moving_square(5))
-    decoding = decode(path, device="cuda:0")
-    assert_same(decoding, all_frames(decode(path, "pyav")))
-    assert decoding.decoder in ("decord", "pyav")
-    assert decoding.decoder_device == "cpu"
-    assert decoding.fallback_reason == "torchcodec refused: no CUDA device"
 
 
 def test_torch_is_not_imported_for_decord_and_pyav(tmp_path: Path) -> None:
@@ -308,7 +142,7 @@ def test_decord_that_fails_on_the_way_is_continued_by_pyav(tmp_path: Path, monke
     monkeypatch.setattr(decord_frames, "_read", failing)
     decoding = decode(path)
     assert decoding.decoder == "decord"
-    assert_same(decoding, expected)
+    assert_same_frames(decoding, expected)
     assert decoding.decoder == "pyav"
     assert decoding.fallback_reason == "decord failed after 16 frames: made to fail"
     assert decoding.num_decoded == 40
@@ -322,7 +156,7 @@ def test_decord_that_starts_elsewhere_is_noticed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(decord_frames, "_read", lambda reader, wanted: read(reader, [k + 3 for k in wanted if k < 37]))
     monkeypatch.setattr(reading, "_CHUNK_FRAMES", 8)
     decoding = decode(path)
-    assert_same(decoding, all_frames(decode(path, "pyav")))
+    assert_same_frames(decoding, all_frames(decode(path, "pyav")))
     assert decoding.fallback_reason == "decord failed after 0 frames: its first frame is not the video's"
 
 
@@ -345,6 +179,17 @@ def test_without_decord_pyav_is_used_and_says_so(tmp_path: Path, monkeypatch: py
     decoding = decode(path)
     assert (decoding.decoder, decoding.fallback_reason) == ("pyav", "decord refused: it is not installed")
     assert len(list(decoding)) == 5
+
+
+def test_decord_gets_no_long_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads ahead without a bound, and would hold thousands of decoded frames."""
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    path = write_video(tmp_path / "a.mp4", moving_square(40))
+    assert decode(path).decoder == "decord"
+    monkeypatch.setattr(decord_frames, "_MAX_BYTES", 39 * 64 * 48)
+    decoding = decode(path)
+    assert decoding.decoder == "pyav"
+    assert decoding.fallback_reason == "decord refused: it keeps thousands of decoded frames of a long video in memory"
 
 
 def test_skipped_decoders(tmp_path: Path) -> None:
@@ -404,137 +249,11 @@ def test_of_two_video_streams_all_decode_the_same(tmp_path: Path, torchcodec: No
     path = two_streams(tmp_path / "two.mkv")
     expected = all_frames(decode(path, "pyav"))
     decoding = decode(path, "torchcodec")
-    assert_same(decoding, expected)
+    assert_same_frames(decoding, expected)
     assert decoding.decoder == "torchcodec"
     decoding = decode(path)
-    assert_same(decoding, expected)
+    assert_same_frames(decoding, expected)
     assert decoding.fallback_reason == "decord refused: it may choose another of the video streams"
-
-
-PLAY_LISTS = {
-    "hls": b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n",
-    "concat": b"ffconcat version 1.0\nfile secret.mp4\n",
-    "sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-    "dash": b'<?xml version="1.0"?>\n<MPD profiles="urn:mpeg:dash:profile:isoff-on-demand:2011" type="static"></MPD>\n',
-}
-
-
-@pytest.mark.parametrize("tail", ["nothing", "h264.ts", "h264.mp4", "h264.mkv"])
-@pytest.mark.parametrize("kind", PLAY_LISTS)
-@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
-def test_a_play_list_in_disguise_reaches_no_decoder_but_pyav(
-    tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch, kind: str, tail: str, suffix: str
-) -> None:
-    """A file that starts as a play list and goes on as a video: if PyAV reads it, then as that video alone."""
-    (tmp_path / "secret.mp4").write_bytes((made / "mpeg4.mov").read_bytes())
-    path = tmp_path / f"disguised{suffix}"
-    path.write_bytes(PLAY_LISTS[kind] + (b"" if tail == "nothing" else (made / tail).read_bytes()))
-    opened = spied(monkeypatch)
-    for decoder in ("auto", "torchcodec"):
-        try:
-            decoding = decode(path, decoder)
-        except HrproError as error:
-            assert "\n" not in str(error)
-            continue
-        assert decoding.decoder == "pyav"
-        assert "not used for such files" in str(decoding.fallback_reason)
-        assert decoding.info.codec == "h264", "the secret is MPEG-4"
-    assert opened == []
-
-
-def test_decord_alone_would_follow_a_play_list(tmp_path: Path, made: Path) -> None:
-    """The lure of the test above works: MPEG-TS to PyAV, a play list to decord's older FFmpeg."""
-    decord = pytest.importorskip("decord", reason="decord has no wheel for this machine")
-    write_video(tmp_path / "secret.mp4", moving_square(17))
-    path = tmp_path / "disguised.mp4"
-    path.write_bytes(PLAY_LISTS["hls"] + (made / "h264.ts").read_bytes())
-    assert len(decord.VideoReader(str(path))) == 17
-    assert probe(path).num_packets == 30
-
-
-def spied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Files that decord opens from now on."""
-    decord = pytest.importorskip("decord", reason="decord has no wheel for this machine")
-    opened = []
-
-    class Spy(decord.VideoReader):  # type: ignore[misc]
-        def __init__(self, uri: str, **options: Any) -> None:
-            opened.append(uri)
-            super().__init__(uri, **options)
-
-    monkeypatch.setattr(decord, "VideoReader", Spy)
-    return opened
-
-
-@pytest.mark.parametrize("name", ["h264.mp4", "h264.mkv", "h264.flv", "mpeg4_in_order.avi", "wmv2.wmv"])
-def test_a_play_list_inside_a_video_is_not_read(made: Path, tmp_path: Path, name: str, torchcodec: None) -> None:
-    """Text behind the first bytes of a real container changes nothing."""
-    path = tmp_path / name
-    text = b"\n" + b"".join(PLAY_LISTS.values())
-    path.write_bytes((made / name).read_bytes() + text)
-    if name.endswith(".mp4"):  # a box that players skip, with text right after the file type
-        data = (made / name).read_bytes()
-        length = int.from_bytes(data[:4], "big")
-        box = (len(text) + 8).to_bytes(4, "big") + b"free" + text
-        # Chunks' positions are counted from the start of the file, and do not move if the box comes last.
-        path.write_bytes(data[:length] + data[length:] + box)
-    expected = all_frames(decode(made / name, "pyav"))
-    for decoder in ("pyav", "auto", "torchcodec"):
-        assert_same(decode(path, decoder), expected)
-
-
-def boxes(data: bytes, path: list[bytes]) -> list[int]:
-    """Where the nested MP4 boxes of these names start."""
-    found, start, end = [], 0, len(data)
-    for name in path:
-        while data[start + 4 : start + 8] != name:
-            start += int.from_bytes(data[start : start + 4], "big")
-            assert start < end, name
-        found.append(start)
-        end = start + int.from_bytes(data[start : start + 4], "big")
-        start += 8
-    return found
-
-
-def with_external_data(video: bytes, other: str) -> bytes:
-    """An MP4 file whose samples are declared to be in another file, by a Macintosh alias."""
-    data = bytearray(video)
-    nested = boxes(bytes(data), [b"moov", b"trak", b"mdia", b"minf", b"dinf"])
-    dref = nested[-1] + 8
-    assert data[dref + 4 : dref + 8] == b"dref"
-    entry = dref + 16
-    length = int.from_bytes(data[entry : entry + 4], "big")
-    name = other.encode()
-    # FFmpeg reads: volume, file name, levels up and down, then numbered strings; 2 is the path.
-    alias = bytes(10) + bytes([3]) + b"vol".ljust(27, b"\0") + bytes(12) + bytes([len(name)]) + name.ljust(63, b"\0")
-    alias += bytes(16) + (1).to_bytes(2, "big") * 2 + bytes(16)
-    where = b"vol:" + name
-    alias += (2).to_bytes(2, "big") + len(where).to_bytes(2, "big") + where + bytes(len(where) % 2) + b"\xff\xff\0\0"
-    alias = alias.ljust(160, b"\0")
-    replaced = (12 + len(alias)).to_bytes(4, "big") + b"alis" + bytes(4) + alias
-    data[entry : entry + length] = replaced
-    for start in [*nested, dref]:
-        size = int.from_bytes(data[start : start + 4], "big") + len(replaced) - length
-        data[start : start + 4] = size.to_bytes(4, "big")
-    content = boxes(bytes(data), [b"mdat"])[0]
-    end = content + int.from_bytes(data[content : content + 4], "big")
-    data[content + 8 : end] = bytes(end - content - 8)
-    return bytes(data)
-
-
-def test_external_data_is_not_followed(tmp_path: Path) -> None:
-    """A MOV file may say that its frames are in another file."""
-    secret = write_video(tmp_path / "secret.mp4", moving_square(10), codec="mpeg4")
-    path = tmp_path / "link.mov"
-    path.write_bytes(with_external_data(secret.read_bytes(), "secret.mp4"))
-    with av.open(str(path), options={"enable_drefs": "1"}) as container:
-        followed = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    expected = all_frames(decode(secret, "pyav"))[1]
-    assert len(followed) == 10, "the made file leads to the secret if FFmpeg is told to follow"
-    assert np.abs(np.stack(followed).astype(np.int16) - expected).max() < 3
-    for decoder in ("pyav", "auto", "torchcodec"):
-        with pytest.raises(HrproError, match=r"link\.mov"):
-            list(decode(path, decoder))
 
 
 def frames_with_holes(count: int, missing: set[int]) -> Iterator[tuple[int, SimpleNamespace]]:
@@ -559,14 +278,3 @@ def test_nearest() -> None:
     times = np.array([0, 0.04, 0.08, 0.08, 0.2])
     for seconds, expected in [(-1, 0), (0, 0), (0.03, 1), (0.06, 1), (0.07, 2), (0.09, 2), (0.15, 4), (9, 4)]:
         assert pyav_frames._nearest(times, seconds) == expected == int(np.abs(times - seconds).argmin())
-
-
-def test_decord_gets_no_long_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads ahead without a bound, and would hold thousands of decoded frames."""
-    pytest.importorskip("decord", reason="decord has no wheel for this machine")
-    path = write_video(tmp_path / "a.mp4", moving_square(40))
-    assert decode(path).decoder == "decord"
-    monkeypatch.setattr(decord_frames, "_MAX_BYTES", 39 * 64 * 48)
-    decoding = decode(path)
-    assert decoding.decoder == "pyav"
-    assert decoding.fallback_reason == "decord refused: it keeps thousands of decoded frames of a long video in memory"

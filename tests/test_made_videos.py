@@ -1,4 +1,4 @@
-"""Extraction from made videos of many kinds: what `test_extract.py` asks of the real videos of ../shared."""
+"""Extraction from made videos of many kinds: what other tests of extraction ask of the real videos of ../shared."""
 
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from make_videos import write_damaged, write_made
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data.features import list_features, read_features
 from hrpro_pipeline.extract.backbones import load_backbones
-from hrpro_pipeline.extract.extractor import Extractor, extract_video
+from hrpro_pipeline.extract.extractor import Extractor
 from hrpro_pipeline.extract.folder import extract_folder
+from hrpro_pipeline.extract.options import ExtractOptions
+from hrpro_pipeline.extract.pipeline import extract_video
 
 CPU = torch.device("cpu")
 
@@ -26,7 +28,9 @@ def test_a_folder_of_many_kinds_and_one_that_fails(tmp_path: Path) -> None:
     write_damaged(videos / "damaged.mov")
     settings = ExtractSettings(resize=32, crop=32, streams=("rgb",))
     seen: dict[str, str] = {}
-    summary = extract_folder([videos], out, settings, weights="random", device="cpu", on_video=seen.__setitem__)
+    summary = extract_folder(
+        [videos], out, settings, ExtractOptions(weights="random", device="cpu"), on_video=seen.__setitem__
+    )
     lengths = {video_id: read_features(path).header.num_snippets for video_id, path in list_features(out).items()}
     assert lengths == {name.replace(".", "_"): 1 for name in names} | {"irregular_mkv": 4}
     assert [failure.video_id for failure in summary.failed] == ["damaged"]

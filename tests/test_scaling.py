@@ -11,11 +11,10 @@ import torch
 from click.testing import CliRunner
 from made_features import made_set
 
-from hrpro_pipeline import Training, evaluate_detections, train_detector, train_seeds, write_points
+from hrpro_pipeline import Training, evaluate_detections, train_detector, train_seeds
 from hrpro_pipeline.cli import main
 from hrpro_pipeline.commands.detect import detect_folder
 from hrpro_pipeline.commands.seeds import SeedScores
-from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.dataset import draw_validation, hold_out, load_training_set
 from hrpro_pipeline.data.features import StoredFeatures
 from hrpro_pipeline.data.points import read_points
@@ -262,40 +261,6 @@ def test_seeds(stored: Path, tmp_path: Path) -> None:
 
 def test_one_seed_has_no_deviation() -> None:
     assert SeedScores((0,), {"average": [0.5]}, "last").std("average") == 0
-
-
-class TestPoints:
-    @pytest.mark.parametrize("distribution", ["uniform", "center", "gaussian"])
-    def test_one_in_each_segment(self, stored: Path, tmp_path: Path, distribution: str) -> None:
-        out = tmp_path / "drawn.csv"
-        arguments = ["points", "--annotations", stored / "gt.json", "--subset", "validation", "--out", out]
-        result = CliRunner().invoke(main, [*map(str, arguments), "--distribution", distribution])
-        assert result.exit_code == 0, result.output
-        points = read_points(out)
-        truth = read_annotations(stored / "gt.json")
-        assert len(points) == 16
-        places = []
-        for point in points:
-            own = [item for item in truth[point.video_id].segments if item.label == point.label]
-            assert len(own) == 1
-            assert point.seconds is not None
-            places.append((point.seconds - own[0].start_seconds) / (own[0].end_seconds - own[0].start_seconds))
-        assert min(places) >= 0
-        assert max(places) <= 1
-        spread = {"uniform": (0.15, 0.4), "center": (0, 1e-3), "gaussian": (0.01, 0.06)}[distribution]
-        assert spread[0] <= np.std(places) <= spread[1]
-
-    def test_a_function_of_the_seed(self, stored: Path, tmp_path: Path) -> None:
-        texts = []
-        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-            write_points(stored / "gt.json", tmp_path / name, "uniform", seed=seed)
-            texts.append((tmp_path / name).read_text())
-        assert texts[0] == texts[1] != texts[2]
-
-    def test_no_segments(self, tmp_path: Path) -> None:
-        (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": {"subset": "x"}}}))
-        with pytest.raises(HrproError, match="no segments to draw points from"):
-            write_points(tmp_path / "gt.json", tmp_path / "out.csv", "center")
 
 
 def test_ablation(stored: Path, tmp_path: Path) -> None:

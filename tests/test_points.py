@@ -1,0 +1,83 @@
+"""Point labels, read from files and drawn from segments."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import problems_of
+from made_features import made_set
+
+from hrpro_pipeline import write_points
+from hrpro_pipeline.cli import main
+from hrpro_pipeline.data.annotations import read_annotations
+from hrpro_pipeline.data.points import read_points
+from hrpro_pipeline.errors import HrproError
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with annotations of 8 training and 3 test videos."""
+    return made_set(tmp_path_factory.mktemp("stored"), num_train=8, num_test=3)
+
+
+class TestPoints:
+    def read(self, tmp_path: Path, text: str) -> list:
+        path = tmp_path / "points.csv"
+        path.write_text(text)
+        return read_points(path)
+
+    def test_time_and_frame_columns(self, tmp_path: Path) -> None:
+        rows = self.read(tmp_path, "\ufeffvideo_id,class,time,point\na,run,1.5,\nb,sit,,30\n\n")
+        assert [(row.seconds, row.frame, row.line) for row in rows] == [(1.5, None, 2), (None, 30.0, 3)]
+
+    def test_all_problems_at_once_with_their_lines(self, tmp_path: Path) -> None:
+        text = "video_id,class,time\na,run,soon\n,run,1\nb,,1\nc,run,-2\n../d,run,1\ne,run,nan\nf,run,1\n"
+        problems = problems_of(self.read, tmp_path, text)
+        assert [problem.split(":")[0] for problem in problems] == [f"line {n}" for n in range(2, 8)]
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("", "empty"),
+            ("video_id,class,time\n", "no points"),
+            ("video_id,time\n", "no column class"),
+            ("video_id,class\n", "no column 'time'"),
+        ],
+    )
+    def test_unusable(self, tmp_path: Path, text: str, expected: str) -> None:
+        with pytest.raises(HrproError, match=expected):
+            self.read(tmp_path, text)
+
+    @pytest.mark.parametrize("distribution", ["uniform", "center", "gaussian"])
+    def test_one_in_each_segment(self, stored: Path, tmp_path: Path, distribution: str) -> None:
+        out = tmp_path / "drawn.csv"
+        arguments = ["points", "--annotations", stored / "gt.json", "--subset", "validation", "--out", out]
+        result = CliRunner().invoke(main, [*map(str, arguments), "--distribution", distribution])
+        assert result.exit_code == 0, result.output
+        points = read_points(out)
+        truth = read_annotations(stored / "gt.json")
+        assert len(points) == 16
+        places = []
+        for point in points:
+            own = [item for item in truth[point.video_id].segments if item.label == point.label]
+            assert len(own) == 1
+            assert point.seconds is not None
+            places.append((point.seconds - own[0].start_seconds) / (own[0].end_seconds - own[0].start_seconds))
+        assert min(places) >= 0
+        assert max(places) <= 1
+        spread = {"uniform": (0.15, 0.4), "center": (0, 1e-3), "gaussian": (0.01, 0.06)}[distribution]
+        assert spread[0] <= np.std(places) <= spread[1]
+
+    def test_a_function_of_the_seed(self, stored: Path, tmp_path: Path) -> None:
+        texts = []
+        for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+            write_points(stored / "gt.json", tmp_path / name, "uniform", seed=seed)
+            texts.append((tmp_path / name).read_text())
+        assert texts[0] == texts[1] != texts[2]
+
+    def test_no_segments(self, tmp_path: Path) -> None:
+        (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": {"subset": "x"}}}))
+        with pytest.raises(HrproError, match="no segments to draw points from"):
+            write_points(tmp_path / "gt.json", tmp_path / "out.csv", "center")
