@@ -22,6 +22,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 GOLDEN = Path(__file__).resolve().parent / "golden"  # answers of published code, real annotations: golden/README.md
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Files that take longest run first, so that no worker of pytest-xdist has one of them left when the others are done.
+LONGEST = (
+    *("test_demo", "test_engines", "test_extract", "test_faults", "test_flow", "test_chain", "test_scaling", "test_ray"),
+    *("test_live", "test_docs", "test_storage", "test_windows", "test_figures", "test_training", "test_overlay"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 def skip_or_fail(reason: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from made_features import made_set
+from processes import hrpro_here
 
 from hrpro_pipeline import Training, evaluate_detections, train_detector, train_seeds
 from hrpro_pipeline.cli import main
@@ -139,10 +140,13 @@ def test_bf16_is_close_to_float32(stored: Path, plain: dict, tmp_path: Path) -> 
     np.testing.assert_allclose(other["losses"][:6], plain["losses"][:6], rtol=0.02)
 
 
-def test_seeds_and_torchrun_do_not_go_together(stored: Path, tmp_path: Path) -> None:
+def test_seeds_and_torchrun_do_not_go_together(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment that `torchrun` gives its processes."""
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
     arguments = ["train", stored / "features", "--points", stored / "points.csv", "--out", tmp_path / "run"]
-    more = ["--validate-on", "0.3", "--seeds", "0,1", "--device", "cpu"]
-    done = subprocess.run([*TORCHRUN, *map(str, [*arguments, *more])], capture_output=True, text=True, check=False)
+    done = hrpro_here(*arguments, "--validate-on", "0.3", "--seeds", "0,1", "--device", "cpu")
+    assert done.returncode != 0
     assert "--seeds does not go with torchrun" in done.stderr
     assert not (tmp_path / "run").exists()
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import skip_or_fail
 from make_videos import moving_square, write_video
+from processes import hrpro_here
 
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.data import storage
@@ -285,7 +286,9 @@ def test_nothing_at_the_url(url: str, bucket: str, tmp_path: Path) -> None:
 
 
 def test_nothing_is_extracted_that_cannot_be_put(server: Any, videos: Path) -> None:
-    run = hrpro(str(videos), "--out", "s3://no-such-bucket/features", "--device", "cpu")
+    overrides = [part for value in OVERRIDES for part in ("--set", value)]
+    out = "s3://no-such-bucket/features"
+    run = hrpro_here("extract", videos, "--out", out, "--device", "cpu", "--weights", "random", *overrides)
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1].startswith("error: s3://no-such-bucket/features: cannot be written to (")
     assert "Traceback" not in run.stderr
