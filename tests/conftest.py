@@ -21,8 +21,8 @@ GOLDEN = Path(__file__).resolve().parent / "golden"  # answers of published code
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 # Files that take longest run first, so that no worker of pytest-xdist has one of them left when the others are done.
 LONGEST = (
-    *("test_demo", "test_engines", "test_extract", "test_faults", "test_flow", "test_chain", "test_scaling", "test_ray"),
-    *("test_live", "test_docs", "test_storage", "test_windows", "test_figures", "test_training", "test_overlay"),
+    *("test_demo", "test_engines", "test_extract", "test_faults", "test_chain", "test_flow", "test_scaling"),
+    *("test_ray", "test_live", "test_docs", "test_storage", "test_windows", "test_figures", "test_overlay"),
 )
 
 
