@@ -159,7 +159,8 @@ def test_a_backbone_of_pytorchvideo(chain: Path, tmp_path: Path) -> None:
 
 def training(chain: Path, run: Path, *more: str) -> list[str]:
     arguments = ["train", chain / "features", "--points", chain / "points.csv", "--out", run, "--device", "cpu"]
-    quick = ["--set", "snippet.steps=30", "--set", "snippet.evaluate_every=5", "--set", "instance.epochs=30"]
+    values = ("snippet.steps=20", "snippet.evaluate_every=2", "instance.epochs=20", "extract.streams=[rgb]")
+    quick = [word for value in values for word in ("--set", value)]
     return command(*arguments, *quick, *more)
 
 
