@@ -67,7 +67,8 @@ def in_build(path: str) -> bool:
 
 def parse(words: list[str]) -> None:
     """Raises for a command line that the parser does not take."""
-    command = main.commands[words[0]]
+    command = main.get_command(click.Context(main), words[0])
+    assert command is not None, words
     command.make_context(command.name, words[1:])
 
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 from shell_commands import assert_parses, commands
 
-from hrpro_pipeline.cli import main
+from hrpro_pipeline.cli.group import COMMANDS
 from hrpro_pipeline.configs.schema import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,7 +62,7 @@ def test_python_example_names_what_is_there() -> None:
 
 def test_every_command_is_listed() -> None:
     page = (ROOT / "docs/commands.md").read_text()
-    for name in main.commands:
+    for name in COMMANDS:
         assert f"`hrpro {name}" in page, f"hrpro {name} is not in the table of docs/commands.md"
 
 

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import click
@@ -12,6 +13,22 @@ from hrpro_pipeline.base import progress
 from hrpro_pipeline.errors import HrproError, UsageError
 
 log = logging.getLogger(__name__)
+
+# Each command: where it is, and its line in the help, so that `hrpro --help` loads none of them.
+COMMANDS = {
+    "ablate": ("ablation:ablate", "Train without parts of the method, and compare."),
+    "demo": ("demo:demo", "Run the whole chain on made videos."),
+    "detect": ("detect:detect", "Detect actions in videos or FEATURES."),
+    "evaluate": ("evaluate:evaluate", "Mean average precision of detections."),
+    "extract": ("extract:extract", "Extract TV-L1 + two-stream I3D features of videos."),
+    "figures": ("figures:figures", "Draw the paper's figures from a run."),
+    "import": ("imports:import_group", "Take over published features and checkpoints."),
+    "info": ("info:info", "Say what a FEATURES folder, a feature file, a RUN or a model holds."),
+    "points": ("points:points", "Draw one point label in each annotated segment."),
+    "report": ("report:report", "Show detections on one HTML page."),
+    "train": ("train:train", "Train a detector on features and one point an action."),
+    "weights": ("weights:weights", "List, download or verify the Kinetics weights."),
+}
 
 # Key of the called command in click's context.
 _CALLED = "hrpro_pipeline.command"
@@ -32,7 +49,24 @@ class CommandGroup(click.Group):
 
 
 class MainGroup(CommandGroup):
-    """Turns expected errors into one line and exit code 1 or 2; `--debug` shows where they came from."""
+    """Loads the command that is called, and turns expected errors into one line and exit code 1 or 2.
+
+    `--debug` shows where an error came from.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(f"hrpro_pipeline.cli.{module}"), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
         progress.set_up_logging(ctx.params["log_format"], lambda text: in_options(text, ctx.meta.get(_CALLED)))
