@@ -93,7 +93,8 @@ def train(
     model = training.run()
     if launch.rank() > 0:  # of the processes that torchrun started, the first one speaks
         return
-    stages = "both stages" if model.instance is not None else "stage 1 alone"
+    later = [name for name, network in (("2", model.instance), ("3", model.pyramid)) if network is not None]
+    stages = f"stages {' and '.join(['1', *later])}" if later else "stage 1 alone"
     checkpoint = _checkpoint_text(model.notes.checkpoint)
     click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, {checkpoint}")
 

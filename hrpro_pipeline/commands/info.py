@@ -87,6 +87,7 @@ def _model(path: Path) -> Iterator[str]:
     model = load_model(path)
     yield f"model: stage 1, {_millions(model.snippet):.1f} M parameters"
     yield f"stage 2: {_millions(model.instance):.1f} M parameters" if model.instance is not None else "stage 2: none"
+    yield f"stage 3: {_millions(model.pyramid):.1f} M parameters" if model.pyramid is not None else "stage 3: none"
     yield f"classes ({len(model.classes)}): {', '.join(model.classes)}"
     clock = model.clock
     yield f"snippets: {clock.snippet_frames} frames at {clock.fps:g} fps every {clock.stride}"

@@ -74,6 +74,7 @@ class SnippetSettings(Section):
     """Stage 1, snippet level."""
 
     steps: int = Field(1000, ge=0, description="optimizer steps")
+    passes: int = Field(0, ge=0, description="passes over the videos at least: more steps for many videos")
     batch_size: Positive = Field(16, description="whole videos a step")
     learning_rate: float = Field(1e-4, gt=0, description="Adam learning rate")
     weight_decay: Weight = Field(5e-4, description="Adam weight decay (paper: 1e-3)")
@@ -120,6 +121,26 @@ class InstanceSettings(Section):
     )
     accumulate: Positive = Field(1, description="parts that a step is cut into, to save memory")
     evaluate_every: Positive = Field(1, description="epochs between evaluations")
+
+
+class PyramidSettings(Section):
+    """Stage 3, a pyramid over time that learns from one pseudo segment a point. Not part of the published method."""
+
+    steps: int = Field(0, ge=0, description="optimizer steps; 0 leaves stage 3 out")
+    passes: int = Field(0, ge=0, description="passes over the videos at least: more steps for many videos")
+    batch_size: Positive = Field(8, description="videos a step")
+    window: Positive = Field(2304, description="snippets of a longer video that a step sees")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW learning rate, at its peak")
+    weight_decay: Weight = Field(0.05, description="AdamW weight decay")
+    channels: Positive = Field(128, description="width of the network")
+    levels: int = Field(6, ge=1, le=10, description="time scales; each has half the positions of the one before")
+    dropout: Rate = Field(0.1, description="dropout in the network")
+    feature_dropout: Rate = Field(0.3, description="share of the feature channels left out of a video in a step")
+    peak_ratio: float = Field(
+        0.4, gt=0, lt=1, description="a pseudo segment reaches as far as P is over this share of its peak"
+    )
+    accumulate: Positive = Field(1, description="parts that a step is cut into, to save memory")
+    evaluate_every: Positive = Field(50, description="steps between evaluations and checkpoints")
 
 
 class DetectSettings(Section):
@@ -169,6 +190,7 @@ class Settings(Section):
     extract: ExtractSettings = ExtractSettings()
     snippet: SnippetSettings = SnippetSettings()
     instance: InstanceSettings = InstanceSettings()
+    pyramid: PyramidSettings = PyramidSettings()
     detect: DetectSettings = DetectSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     compute: ComputeSettings = ComputeSettings()

@@ -21,10 +21,14 @@ from hrpro_pipeline.models.candidates import Candidates, find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import or_on_cpu, resolve_device
 from hrpro_pipeline.models.instance import pool_parts
+from hrpro_pipeline.models.pyramid import segments_of
 from hrpro_pipeline.models.snippet import Packing
 
 # Proposals scored at once: bounds the memory of a long video's pooled features (3 x D floats each).
 _CHUNK = 1024
+# Segments of stage 3 that go into soft-NMS: those of at least this probability, so many in a video, or one a snippet.
+_LOWEST_PROBABILITY = 0.005
+_MOST_SEGMENTS = 2000
 # Extraction settings in which features and model must agree; the clock is compared by itself.
 _COMPARED = {"resize", "crop", "crops", "crop_fusion", "backbone", "flow_clamp", "flow_variant", "flow_rounding"}
 
@@ -37,7 +41,8 @@ def detect_actions(
     """Detect actions in one video.
 
     Each candidate gives two detections: its bounds scored OIC + completeness, and the refined bounds scored OIC +
-    their completeness. With stage 1 alone it gives one, scored OIC.
+    their completeness. With stage 1 alone it gives one, scored OIC. A model with stage 3 detects with that alone, and
+    scores are its probabilities.
 
     Args:
         model: networks in eval mode.
@@ -48,15 +53,23 @@ def detect_actions(
     Returns:
         [M, 4] rows of start and end in seconds, class, score; best first.
     """
-    if candidates is None:
-        candidates = find_candidates(model.snippet, features, model.settings).proposals
-    scored = candidates if model.instance is None else apply_stage_2(model, features, candidates)
+    scored = _scored_segments(model, features, candidates)
     detections = scored.copy()
     detections[:, :2] = model.clock.to_seconds(scored[:, :2])
     detect = model.settings.detect
     detections = classwise_soft_nms(detections, detect.nms_sigma, detect.nms_added_seconds)
     detections = detections[detections[:, 0] < detections[:, 1]]  # regression can reverse very short proposals
     return outside_ambiguous(detections, ambiguous)
+
+
+def _scored_segments(model: TrainedModel, features: Tensor, candidates: np.ndarray | None) -> np.ndarray:
+    """What the last stage of a model makes of a video, before soft-NMS: rows [M, 4] on the snippet axis."""
+    if model.pyramid is not None:
+        most = max(_MOST_SEGMENTS, len(features))
+        return segments_of(model.pyramid, features, _LOWEST_PROBABILITY, most).double().cpu().numpy()
+    if candidates is None:
+        candidates = find_candidates(model.snippet, features, model.settings).proposals
+    return candidates if model.instance is None else apply_stage_2(model, features, candidates)
 
 
 @torch.inference_mode()

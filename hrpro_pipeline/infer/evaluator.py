@@ -40,16 +40,16 @@ def evaluator(
 
     def run(model: TrainedModel) -> dict[str, Any]:
         nonlocal stage_2
-        if not stage_2:  # stage 1 changes up to its very end; in stage 2 its candidates stay the same
+        if not stage_2:  # stage 1 changes up to its very end; after that its candidates stay the same
             candidates.clear()
         stage_2 = model.instance is not None
         device = model.snippet.prototypes.device
         detections = {}
 
         def detect(video_id: str, on_device: Tensor) -> np.ndarray:
-            if video_id not in candidates:
+            if model.pyramid is None and video_id not in candidates:
                 candidates[video_id] = find_candidates(model.snippet, on_device, model.settings).proposals
-            return detect_actions(model, on_device, ambiguous.get(video_id, ()), candidates[video_id])
+            return detect_actions(model, on_device, ambiguous.get(video_id, ()), candidates.get(video_id))
 
         with progress("evaluating", len(features), "videos", minor=True) as task:
             for video_id, array in task.each(features.items()):

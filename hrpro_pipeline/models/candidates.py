@@ -29,9 +29,25 @@ class Candidates:
     video_scores: np.ndarray
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class VideoScores:
+    """What stage 1 says of a video; P [T, C], b [T], and the scores of the classes in the whole video [C]."""
+
+    fused: np.ndarray
+    background: np.ndarray
+    video_scores: np.ndarray
+
+
 def find_candidates(model: SnippetModel, features: Tensor, settings: Settings) -> Candidates:
-    """Score a video [T, D] with a model in eval mode and cut out its candidates.
+    """Score a video [T, D] with a model in eval mode and cut out its candidates."""
+    scores = score_snippets(model, features, settings)
+    proposals = cut_candidates(scores.fused, scores.background, scores.video_scores, settings.detect)
+    return Candidates(proposals, scores.fused, scores.background, scores.video_scores)
+
+
+@torch.inference_mode()
+def score_snippets(model: SnippetModel, features: Tensor, settings: Settings) -> VideoScores:
+    """Score a video [T, D] with a model in eval mode.
 
     A video longer than `detect.window` snippets is scored in windows, so that time and memory grow no faster than its
     length: attention stays within a window, and each window gives the scores of its middle. Video scores are the
@@ -45,10 +61,9 @@ def find_candidates(model: SnippetModel, features: Tensor, settings: Settings) -
         window_scores.append(video_scores(scores.class_scores, [length], settings.snippet.topk_divisor)[0])
         fused_parts.append(scores.fused[middle])
         background_parts.append(scores.background[middle])
-    class_scores = torch.stack(window_scores).amax(dim=0).cpu().numpy()
-    fused, background = torch.cat(fused_parts).cpu().numpy(), torch.cat(background_parts).cpu().numpy()
-    proposals = cut_candidates(fused, background, class_scores, detect)
-    return Candidates(proposals, fused, background, class_scores)
+    class_scores = torch.stack(window_scores).amax(dim=0)
+    joined = (torch.cat(fused_parts), torch.cat(background_parts), class_scores)
+    return VideoScores(*(values.cpu().numpy() for values in joined))
 
 
 def cut_candidates(

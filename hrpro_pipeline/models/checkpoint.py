@@ -15,6 +15,7 @@ from hrpro_pipeline.data.files import holds_videos, replacing
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.instance import InstanceModel
+from hrpro_pipeline.models.pyramid import PyramidModel
 from hrpro_pipeline.models.snippet import SnippetModel
 
 SCHEMA = "hrpro.model/1"
@@ -66,7 +67,7 @@ class TrainedModel:
     """Networks and everything needed to use them.
 
     Attributes:
-        instance: None where stage 2 was not trained.
+        instance: None where stage 2 was not trained. pyramid: None where stage 3 was not.
         widths: feature channels by stream.
         extraction: settings in the feature files it was trained on; weights: their network digests by stream.
         notes: how it came to be.
@@ -81,12 +82,15 @@ class TrainedModel:
     extraction: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
     notes: Notes = field(default_factory=Notes)
+    pyramid: PyramidModel | None = None
 
     def to(self, device: torch.device) -> "TrainedModel":
         """Move the networks, and set them to eval mode."""
         self.snippet.to(device).eval()
         if self.instance is not None:
             self.instance.to(device).eval()
+        if self.pyramid is not None:
+            self.pyramid.to(device).eval()
         return self
 
 
@@ -114,6 +118,19 @@ def build_instance(settings: Settings, feature_dim: int) -> InstanceModel:
     return InstanceModel(feature_dim, dropout=settings.instance.dropout)
 
 
+def build_pyramid(settings: Settings, feature_dim: int, num_classes: int) -> PyramidModel:
+    """An untrained stage 3 network."""
+    pyramid = settings.pyramid
+    return PyramidModel(
+        feature_dim,
+        num_classes,
+        channels=pyramid.channels,
+        levels=pyramid.levels,
+        dropout=pyramid.dropout,
+        feature_dropout=pyramid.feature_dropout,
+    )
+
+
 def save_model(path: Path, model: TrainedModel) -> None:
     """Write a model atomically; the file loads with `torch.load(weights_only=True)`."""
     content = {
@@ -131,6 +148,7 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "notes": model.notes.as_json(),
         "snippet": _on_cpu(model.snippet.state_dict()),
         "instance": None if model.instance is None else _on_cpu(model.instance.state_dict()),
+        "pyramid": None if model.pyramid is None else _on_cpu(model.pyramid.state_dict()),
     }
     save_torch(path, content)
 
@@ -160,6 +178,10 @@ def load_model(path: Path) -> TrainedModel:
         if content["instance"] is not None:
             instance = build_instance(settings, width)
             instance.load_state_dict(content["instance"])
+        pyramid = None
+        if content.get("pyramid") is not None:  # models of earlier versions have no such key
+            pyramid = build_pyramid(settings, width, len(classes))
+            pyramid.load_state_dict(content["pyramid"])
         model = TrainedModel(
             snippet=snippet,
             instance=instance,
@@ -170,6 +192,7 @@ def load_model(path: Path) -> TrainedModel:
             extraction=content["extraction"],
             weights=content["weights"],
             notes=Notes.from_json(content["notes"]),
+            pyramid=pyramid,
         )
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise HrproError(f"{file}: damaged model ({str(error).splitlines()[0]}); train or import it again") from None

@@ -78,7 +78,7 @@ def localized(model: TrainedModel, features: Tensor, stage_1_alone: bool = False
     """Snippet scores and candidates of a video [T, D], and its detections in seconds, best first."""
     candidates = find_candidates(model.snippet, features, model.settings)
     if stage_1_alone:
-        model = replace(model, instance=None)
+        model = replace(model, instance=None, pyramid=None)
     return candidates, detect_actions(model, features, candidates=candidates.proposals)
 
 

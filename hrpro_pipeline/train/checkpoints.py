@@ -27,7 +27,7 @@ class Checkpoint:
     Attributes:
         stage, step: name of the stage, and its last round.
         network, optimizer: state dicts of that stage.
-        snippet: state dict of stage 1 while a later stage is trained.
+        snippet, instance: state dicts of stages 1 and 2 while a later stage is trained.
         best: the best evaluation so far, where one is to be selected.
         parts: parts that steps are cut into, by stage.
     """
@@ -40,6 +40,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     best: dict[str, Any] | None
     parts: dict[str, int]
+    instance: dict[str, Any] | None = None
 
 
 class Checkpoints:

@@ -1,10 +1,11 @@
 """The journal of a run: `metrics.jsonl` and TensorBoard events.
 
-TensorBoard has one axis for both stages: the optimizer steps of stage 1, and after them the epochs of stage 2. So what
-a killed run wrote after its last checkpoint can be taken back there, too.
+TensorBoard has one axis for all stages: the optimizer steps of stage 1, after them the epochs of stage 2, and the steps
+of stage 3. So what a killed run wrote after its last checkpoint can be taken back there, too.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -15,25 +16,27 @@ from torch.utils.tensorboard import SummaryWriter
 from hrpro_pipeline.data.files import write_text
 
 METRICS = "metrics.jsonl"
-STAGES = ("snippet", "instance")
+STAGES = ("snippet", "instance", "pyramid")
 
 
 class Journal:
     """A line of JSON and TensorBoard scalars for each step or epoch; a context manager.
 
-    Each line has `stage` (snippet, instance), `step` (optimizer step, or epoch of stage 2), `kind` (loss, evaluation)
-    and the numbers.
+    Each line has `stage` (snippet, instance, pyramid), `step` (optimizer step, or epoch of stage 2), `kind` (loss,
+    evaluation) and the numbers.
 
     Args:
-        snippet_steps: of stage 1, after which stage 2 goes on.
+        rounds: of each stage; the next one goes on after them.
         resumed: stage and step of the checkpoint that the run goes on from; TensorBoard drops what came after it.
         writes: this is the one process of those that train together.
     """
 
     def __init__(
-        self, run: Path, snippet_steps: int, resumed: tuple[str, int] | None = None, writes: bool = True
+        self, run: Path, rounds: Mapping[str, int], resumed: tuple[str, int] | None = None, writes: bool = True
     ) -> None:
-        self._first_steps = {"snippet": 0, "instance": snippet_steps}
+        self._first_steps = {
+            stage: sum(rounds.get(earlier, 0) for earlier in STAGES[:index]) for index, stage in enumerate(STAGES)
+        }
         self._file: TextIO | None = None
         if writes:
             run.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
-"""A stage of training as the loop sees it. The stages themselves are made in `snippet_stage` and `instance_stage`."""
+"""A stage of training as the loop sees it. The stages themselves are made in `snippet_stage`, `instance_stage` and
+`pyramid_stage`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ class Stage:
     """A network, and the rounds of optimizer steps over whole videos that train it.
 
     Attributes:
-        name: in files and settings: "snippet" or "instance".
-        number: in seeds and texts: 1 or 2.
+        name: in files and settings: "snippet", "instance" or "pyramid".
+        number: in seeds and texts: 1, 2 or 3.
         unit: what a round is called: "step" or "epoch".
         num_rounds: after which the stage ends.
         accumulate: parts that a step is cut into.

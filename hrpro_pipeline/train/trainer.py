@@ -17,16 +17,27 @@ from hrpro_pipeline.configs.schema import Settings
 from hrpro_pipeline.data.dataset import TrainingSet
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.models.checkpoint import FILE_NAME, Notes, TrainedModel, build_instance, build_snippet, save_model
+from hrpro_pipeline.models.checkpoint import (
+    FILE_NAME,
+    Notes,
+    TrainedModel,
+    build_instance,
+    build_pyramid,
+    build_snippet,
+    save_model,
+)
+from hrpro_pipeline.models.instance import InstanceModel
 from hrpro_pipeline.models.precision import resolve_precision
 from hrpro_pipeline.models.snippet import SnippetModel, prototype_similarity
 from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.checkpoints import Checkpoint, Checkpoints, run_identity
+from hrpro_pipeline.train.duration import with_duration
 from hrpro_pipeline.train.feature_bank import FeatureBank
 from hrpro_pipeline.train.instance_stage import find_proposals, instance_stage
-from hrpro_pipeline.train.journal import Journal
+from hrpro_pipeline.train.journal import STAGES, Journal
 from hrpro_pipeline.train.loss_log import LossLog
 from hrpro_pipeline.train.prototypes import initialize_prototypes, mean_off_diagonal
+from hrpro_pipeline.train.pyramid_stage import find_segments, pyramid_stage, standardize
 from hrpro_pipeline.train.snapshots import find_reliable, observed_videos, write_snapshot
 from hrpro_pipeline.train.snippet_stage import snippet_batches, snippet_stage
 from hrpro_pipeline.train.stage import Compute, Stage
@@ -84,11 +95,12 @@ def train(
     resume: bool = False,
     stage1: SnippetModel | None = None,
 ) -> TrainedModel:
-    """Train both stages and write RUN: `model.pt`, `metrics.jsonl`, events, `config.yaml`, checkpoints.
+    """Train all stages and write RUN: `model.pt`, `metrics.jsonl`, events, `config.yaml`, checkpoints.
 
-    The model is the last checkpoint unless `watch` selects another. Under `torchrun`, each process trains on its share
-    of each batch; the first one evaluates and writes. A step that the GPU has no memory for is repeated in twice as
-    many parts, and so are those after it: from there on the run is the one that had `accumulate` set so.
+    The model is the last checkpoint unless `watch` selects another; then a stage that is worse than what comes before
+    it is left out. Under `torchrun`, each process trains on its share of each batch; the first one evaluates and
+    writes. A step that the GPU has no memory for is repeated in twice as many parts, and so are those after it: from
+    there on the run is the one that had `accumulate` set so.
 
     Args:
         resume: go on from the last checkpoint in `run`, with as many processes; start from the beginning where there
@@ -101,6 +113,7 @@ def train(
     """
     with parallel.process_group(device or torch.device("cpu")) as process_device:
         try:
+            settings = with_duration(settings, len(data.videos))
             trainer = Trainer(data, settings, run, seed, process_device, watch or Watch())
             return trainer.train(resume, stage1)
         except torch.OutOfMemoryError:
@@ -176,14 +189,14 @@ class Trainer:
             resumed = (checkpoint.stage, checkpoint.step)
             self.model.notes = Notes.from_json(checkpoint.notes)
             self.parts |= checkpoint.parts
-        with Journal(self.folder, self.settings.snippet.steps, resumed, writes=parallel.rank() == 0) as self.journal:
+        with Journal(self.folder, self._rounds(), resumed, writes=parallel.rank() == 0) as self.journal:
             self._train_stages(checkpoint, stage1)
             if self.watch.evaluate is not None and not self.model.notes.evaluation:  # nothing was trained
                 self._evaluate("snippet", "step", self.settings.snippet.steps, self.model.snippet, 0.0)
                 self._take_best("snippet", "step", self.model.snippet)
-            end = ("instance", self.settings.instance.epochs)
-            if self.model.instance is None:
-                end = ("snippet", self.settings.snippet.steps)
+            networks = (self.model.snippet, self.model.instance, self.model.pyramid)
+            last = [stage for stage, network in zip(STAGES, networks, strict=True) if network is not None][-1]
+            end = (last, self._rounds()[last])
             if resumed != end:  # else they are there
                 self._draw(*end, last=True)
         self._note_parts()
@@ -191,19 +204,30 @@ class Trainer:
         self._save_model()
         return self.model
 
+    def _rounds(self) -> dict[str, int]:
+        settings = self.settings
+        return {
+            "snippet": settings.snippet.steps,
+            "instance": settings.instance.epochs,
+            "pyramid": settings.pyramid.steps,
+        }
+
     def _train_stages(self, checkpoint: Checkpoint | None, stage1: SnippetModel | None) -> None:
-        in_stage_2 = checkpoint is not None and checkpoint.stage == "instance"
-        if in_stage_2:
-            assert checkpoint is not None
-            assert checkpoint.snippet is not None
+        in_stage = None if checkpoint is None else checkpoint.stage
+        if checkpoint is not None and checkpoint.snippet is not None:
             self.model.snippet.load_state_dict(checkpoint.snippet)
         elif stage1 is not None:
             self.model.snippet.load_state_dict(stage1.state_dict())
         else:
             self._train_snippets(checkpoint)
             self._save_model()
-        if self.settings.instance.epochs:
-            self._train_instances(checkpoint if in_stage_2 else None)
+        if checkpoint is not None and checkpoint.instance is not None:
+            self.model.instance = self._new_instance()
+            self.model.instance.load_state_dict(checkpoint.instance)
+        elif self.settings.instance.epochs and in_stage != "pyramid":
+            self._train_instances(checkpoint if in_stage == "instance" else None)
+        if self.settings.pyramid.steps:
+            self._train_pyramid(checkpoint if in_stage == "pyramid" else None)
 
     def _train_snippets(self, checkpoint: Checkpoint | None) -> None:
         model, data = self.model.snippet, self.data
@@ -223,9 +247,21 @@ class Trainer:
             return
         # Seeded anew, so that stage 2 does not depend on how stage 1 came to its end (resumed or not).
         torch.manual_seed(self.seed)
-        network = build_instance(self.settings, sum(self.data.widths.values())).to(self.device)
-        self.model.instance = network
+        network = self.model.instance = self._new_instance()
         self._train_stage(instance_stage(network, videos, self.settings.instance, self.compute, self.seed), checkpoint)
+
+    def _new_instance(self) -> InstanceModel:
+        return build_instance(self.settings, sum(self.data.widths.values())).to(self.device)
+
+    def _train_pyramid(self, checkpoint: Checkpoint | None) -> None:
+        self.model.snippet.eval()
+        segments = find_segments(self.model.snippet, self.data, self.settings, self.compute)
+        torch.manual_seed(self.seed)
+        width, num_classes = sum(self.data.widths.values()), len(self.data.classes)
+        network = self.model.pyramid = build_pyramid(self.settings, width, num_classes).to(self.device)
+        standardize(network, self.data, self.compute)
+        stage = pyramid_stage(network, self.data, segments, self.settings.pyramid, self.compute, self.seed)
+        self._train_stage(stage, checkpoint)
 
     def _train_stage(self, stage: Stage, checkpoint: Checkpoint | None) -> None:
         """All rounds of a stage, from those of the checkpoint on."""
@@ -288,13 +324,24 @@ class Trainer:
             self.best = _Best(values[self.watch.select.key], step, state, values)
 
     def _take_best(self, stage: str, unit: str, network: torch.nn.Module) -> None:
-        """End of a stage: go back to its best checkpoint where a selection was asked for."""
+        """End of a stage, where a selection was asked for: go back to its best checkpoint.
+
+        A stage that is worse at its best than what comes before it is left out.
+        """
         select = self.watch.select
         if select is None:
             return
         best = parallel.same_everywhere(self.best)
         self.best = None
         if best is None:  # no step, no evaluation
+            return
+        before = self.model.notes.evaluation
+        if select.key in before and best.score < before[select.key]:
+            setattr(self.model, stage, None)
+            log.warning(
+                "%s: left out; %s is %.1f at best, and %.1f without it",
+                *(stage, select.key, 100 * best.score, 100 * before[select.key]),
+            )
             return
         network.load_state_dict(best.network)
         evaluation = {"stage": stage, "step": best.step, **best.evaluation}
@@ -322,8 +369,14 @@ class Trainer:
 
     def _note_parts(self) -> None:
         """Say what to set, where steps had to be cut finer than set."""
-        for stage, set_to in (("snippet", self.settings.snippet), ("instance", self.settings.instance)):
-            if (parts := self.parts.get(stage, 0)) > set_to.accumulate:
+        settings = self.settings
+        planned = {
+            "snippet": settings.snippet.accumulate,
+            "instance": settings.instance.accumulate,
+            "pyramid": settings.pyramid.accumulate,
+        }
+        for stage, planned_parts in planned.items():
+            if (parts := self.parts.get(stage, 0)) > planned_parts:
                 self._note(accumulate=self.model.notes.accumulate | {stage: parts})
                 log.warning("the GPU has no memory for whole steps: set `%s.accumulate=%d` next time", stage, parts)
 
@@ -339,6 +392,7 @@ class Trainer:
                 step=number,
                 network=stage.network.state_dict(),
                 snippet=self.model.snippet.state_dict() if stage.name != "snippet" else None,
+                instance=self.model.instance.state_dict() if stage.name == "pyramid" and self.model.instance else None,
                 notes=self.model.notes.as_json(),
                 optimizer=stage.optimizer.state_dict(),
                 best=None if best is None else {name: getattr(best, name) for name in _Best.__dataclass_fields__},

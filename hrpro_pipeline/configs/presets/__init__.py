@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-DEFAULT_PRESET = "thumos14"
+DEFAULT_PRESET = "general"
 
 _FOLDER = Path(__file__).parent
 
