@@ -20,7 +20,9 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.video.probe import probe
 
 SMALL = ("--set", "extract.resize=32", "--set", "extract.crop=32")
-QUICK = ("--set", "snippet.steps=4", "--set", "instance.epochs=1")
+QUICK = tuple(
+    word for value in ("snippet.steps=4", "instance.epochs=1", "pyramid.steps=4") for word in ("--set", value)
+)
 
 
 def hrpro(*arguments: object) -> Result:
@@ -110,7 +112,7 @@ def test_python_interface(chain: Path, tmp_path: Path) -> None:
     overrides = ("extract.resize=32", "extract.crop=32")
     summary = extract_features([chain / "videos"], chain / "features", weights="random", overrides=overrides)
     assert (summary.done, sorted(summary.skipped)) == ([], ["fast", "new", "slow"])
-    quick = ("snippet.steps=4", "instance.epochs=1")
+    quick = QUICK[1::2]
     train_detector(chain / "features", chain / "points.csv", tmp_path / "run", overrides=quick, device="cpu")
     ours, theirs = (torch.load(run / "model.pt", weights_only=True) for run in (tmp_path / "run", chain / "run"))
     assert torch.equal(ours["snippet"]["embed.weight"], theirs["snippet"]["embed.weight"])
@@ -159,7 +161,14 @@ def test_a_backbone_of_pytorchvideo(chain: Path, tmp_path: Path) -> None:
 
 def training(chain: Path, run: Path, *more: str) -> list[str]:
     arguments = ["train", chain / "features", "--points", chain / "points.csv", "--out", run, "--device", "cpu"]
-    values = ("snippet.steps=20", "snippet.evaluate_every=2", "instance.epochs=20", "extract.streams=[rgb]")
+    values = (
+        "snippet.steps=20",
+        "snippet.evaluate_every=2",
+        "instance.epochs=20",
+        "pyramid.steps=20",
+        "pyramid.evaluate_every=2",
+        "extract.streams=[rgb]",
+    )
     quick = [word for value in values for word in ("--set", value)]
     return command(*arguments, *quick, *more)
 
@@ -171,9 +180,9 @@ def undisturbed(chain: Path) -> Path:
     return chain / "undisturbed"
 
 
-@pytest.mark.parametrize("stage", ["snippet", "instance"])
+@pytest.mark.parametrize("stage", ["snippet", "instance", "pyramid"])
 def test_training_killed_and_resumed(chain: Path, undisturbed: Path, tmp_path: Path, stage: str) -> None:
-    """SIGKILL in either stage; the resumed run ends where an undisturbed one does."""
+    """SIGKILL in each stage; the resumed run ends where an undisturbed one does."""
 
     def reached(run: Path) -> bool:
         """There is a checkpoint, and the stage has begun."""
@@ -190,7 +199,7 @@ def test_training_killed_and_resumed(chain: Path, undisturbed: Path, tmp_path: P
     assert process.returncode == -signal.SIGKILL
     subprocess.run(training(chain, cut, "--resume"), check=True, capture_output=True)
     ours, theirs = (torch.load(run / "model.pt", weights_only=True) for run in (undisturbed, cut))
-    for stage in ("snippet", "instance"):
+    for stage in ("snippet", "instance", "pyramid"):
         assert all(torch.equal(ours[stage][name], theirs[stage][name]) for name in ours[stage])
     lines = [(run / "metrics.jsonl").read_text() for run in (undisturbed, cut)]
     assert lines[0] == lines[1]

@@ -28,7 +28,16 @@ COMMANDS = [
     ["weights"],
     ["demo"],
 ]
-QUICK = ["--set", "snippet.steps=20", "--set", "snippet.learning_rate=1e-3", "--set", "instance.epochs=2"]
+QUICK = [
+    "--preset",
+    "thumos14",
+    "--set",
+    "snippet.steps=20",
+    "--set",
+    "snippet.learning_rate=1e-3",
+    "--set",
+    "instance.epochs=2",
+]
 
 
 def hrpro(*arguments: object) -> Result:

@@ -34,7 +34,7 @@ MODULES = [
 ]
 PAGES = sorted(page.name for page in DOCS.glob("*.md") if "\n>>> " in page.read_text())
 SMALL = ["extract.resize=32", "extract.crop=32", "extract.streams=[rgb]"]
-FEW = ["snippet.steps=4", "snippet.attention_layers=0", "instance.epochs=1"]
+FEW = ["snippet.steps=4", "snippet.attention_layers=0", "pyramid.steps=4"]
 
 ANNOTATIONS = {
     "kitchen_01": [("pour", 0.5, 2.5), ("stir", 2.5, 4.5)],

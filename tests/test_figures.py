@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from made_features import PUBLISHED
 
 from hrpro_pipeline.cli import main
 from hrpro_pipeline.commands.figures import _model_names, write_figures
@@ -27,7 +28,7 @@ from hrpro_pipeline.train.snapshots import observed_videos, read_snapshots
 SVG = "{http://www.w3.org/2000/svg}"
 CLOCK = SnippetClock(25, 16, 16)  # 0.64 s a snippet
 CLASSES = ("run", "_sit", "$jump$ <b>")
-QUICK = ("snippet.steps=40", "snippet.learning_rate=1e-3", "instance.epochs=2", "snippet.batch_size=4")
+QUICK = ("snippet.steps=40", "snippet.learning_rate=1e-3", "instance.epochs=2", "snippet.batch_size=4", *PUBLISHED)
 
 
 def rows(*listed: tuple[float, ...]) -> np.ndarray:

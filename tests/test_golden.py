@@ -79,7 +79,7 @@ def test_pseudo_labels_are_exactly_equal(golden: Path) -> None:
 
 def test_snippet_training_trace(golden: Path) -> None:
     file = np.load(golden / "snippet_training.npz")
-    settings = load_settings().snippet
+    settings = load_settings("thumos14").snippet
     model = snippet_model(tensors(file, "initial/"))
     videos = [
         (torch.from_numpy(file[f"video{i}/features"]), torch.from_numpy(file[f"video{i}/point_label"]))
@@ -111,7 +111,7 @@ def test_snippet_training_trace(golden: Path) -> None:
 
 def golden_candidates(golden: Path) -> Iterator[tuple[dict, np.ndarray]]:
     content = json.loads((golden / "proposals.json").read_text())
-    settings = load_settings().detect
+    settings = load_settings("thumos14").detect
     for video in content["videos"]:
         scores = np.array(video["cas"], np.float32)
         video_score = np.array(video["video_score"], np.float32)

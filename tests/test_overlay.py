@@ -216,7 +216,7 @@ def test_detect_draws_and_cuts(tmp_path: Path) -> None:
         write_video(videos / f"{name}.mp4", moving_square(100, step=step))
     (tmp_path / "points.csv").write_text("video_id,class,time\nslow,crawl,2.0\nfast,dash,1.0\nfast,dash,3.1\n")
     small = ("--set", "extract.resize=32", "--set", "extract.crop=32", "--streams", "rgb")
-    quick = ("--set", "snippet.steps=4", "--set", "instance.epochs=1", "--device", "cpu")
+    quick = ("--set", "snippet.steps=4", "--set", "pyramid.steps=4", "--device", "cpu")
     assert hrpro("extract", videos, "--out", features, "--weights", "random", *small)[0] == 0
     assert hrpro("train", features, "--points", tmp_path / "points.csv", "--out", run, *quick)[0] == 0
     out = tmp_path / "out"

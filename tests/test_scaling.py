@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from made_features import made_set
+from made_features import PUBLISHED, made_set
 from processes import hrpro_here
 
 from hrpro_pipeline import Training, evaluate_detections, train_detector, train_seeds
@@ -28,7 +28,7 @@ TORCHRUN = [
     *("-m", "hrpro_pipeline"),
 ]
 CLASSES = ("jump", "run", "sit")
-QUICK = ("snippet.steps=6", "snippet.evaluate_every=2", "snippet.batch_size=3", "instance.epochs=2")
+QUICK = ("snippet.steps=6", "snippet.evaluate_every=2", "snippet.batch_size=3", "instance.epochs=2", *PUBLISHED)
 # The learning rates are high, so that a wrong gradient shows in the losses of a few steps.
 STILL = (
     *("snippet.learning_rate=1e-3", "instance.learning_rate=1e-3"),

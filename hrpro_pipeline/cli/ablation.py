@@ -25,7 +25,7 @@ from hrpro_pipeline.data.inputs import Inputs
 @click.option("--evaluate-on", default="Test", show_default=True, metavar="SUBSET", help="Subset to evaluate on.")
 @click.option("--out", required=True, type=options.Folder, help="Folder for the runs and the table.")
 @click.option("--seeds", type=options.Seeds(), default="0,1,2", show_default=True)
-@options.preset
+@options.preset_with("thumos14")
 @options.device
 def ablate(
     inputs: Inputs, evaluate_on: str, out: Path, seeds: tuple[int, ...], preset: PresetOptions, device: str

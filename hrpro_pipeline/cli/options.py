@@ -108,19 +108,20 @@ def as_record(record: Callable[..., Any], name: str, *options: Decorator) -> Dec
     return decorate
 
 
-preset = as_record(
-    PresetOptions,
-    "preset",
-    click.option(
-        "--preset",
-        default=DEFAULT_PRESET,
-        show_default=True,
-        help=f"{', '.join(preset_names()[:-1])} or {preset_names()[-1]}.",
-    ),
-    click.option(
-        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting over the preset's (repeatable)."
-    ),
-)
+def preset_with(default: str) -> Decorator:
+    """`--preset` with this default, and `--set`, as one record."""
+    names = preset_names()
+    return as_record(
+        PresetOptions,
+        "preset",
+        click.option("--preset", default=default, show_default=True, help=f"{', '.join(names[:-1])} or {names[-1]}."),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting over the preset's (repeatable)."
+        ),
+    )
+
+
+preset = preset_with(DEFAULT_PRESET)
 decoder = click.option(
     "--decoder",
     type=choices(Decoder),

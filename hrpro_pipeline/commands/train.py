@@ -72,7 +72,7 @@ class Training:
         Four steps are for examples: leave `overrides` out for real videos.
 
         >>> from hrpro_pipeline import train_detector
-        >>> few = ["snippet.steps=4", "snippet.attention_layers=0", "instance.epochs=1"]
+        >>> few = ["snippet.steps=4", "snippet.attention_layers=0", "pyramid.steps=4"]
         >>> model = train_detector("features/", "points.csv", "runs/first", overrides=few)
         >>> model.classes
         ('pour', 'stir')
