@@ -12,7 +12,13 @@ from hrpro_pipeline.models.snippet import Packing
 
 CLASSES = ("jump", "run", "sit")
 # What `general` has beyond the published method, left out.
-PUBLISHED = ("snippet.passes=0", "pyramid.steps=0", "detect.class_threshold=0.5", "detect.nms_added_seconds=1")
+PUBLISHED = (
+    "snippet.passes=0",
+    "pyramid.steps=0",
+    "answer.held_out=0",
+    "detect.class_threshold=0.5",
+    "detect.nms_added_seconds=1",
+)
 QUICK = ("snippet.steps=4", "snippet.evaluate_every=2", "snippet.batch_size=4", "instance.epochs=2", *PUBLISHED)
 
 

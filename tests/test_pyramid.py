@@ -13,9 +13,9 @@ from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.features import read_features
 from hrpro_pipeline.infer.detector import Detector
 from hrpro_pipeline.models.checkpoint import load_model
+from hrpro_pipeline.models.pseudo_segments import pseudo_segments
 from hrpro_pipeline.models.pyramid import PyramidModel, pad, segments_of
 from hrpro_pipeline.train.duration import with_duration
-from hrpro_pipeline.train.pseudo_segments import pseudo_segments
 from hrpro_pipeline.train.pyramid_stage import distance_loss, focal_loss, targets_of
 
 

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
     "output",
     click.option("--min-score", type=float, help="Keep detections with at least this score."),
     click.option("--top", type=click.IntRange(min=1), help="Keep the best N detections of a video."),
+    click.option("--answer-only", is_flag=True, help="Keep the detections that the model gives as its answer."),
     click.option("--format", type=options.choices(Format), default="hrpro", show_default=True),
     click.option(
         "--overlay", is_flag=True, help="Of raw videos: draw labels and a timeline into OUT/overlay/<id>.mp4."
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
     options.decoder,
     options.device,
 )
+@click.option(
+    "--set", "overrides", multiple=True, metavar="detect.KEY=VALUE", help="A setting over the model's (repeatable)."
+)
 @options.on_error
 def detect(
     model: Path,
@@ -52,6 +56,7 @@ def detect(
     ambiguous: Path | None,
     output: Output,
     extraction: ExtractOptions,
+    overrides: tuple[str, ...],
     on_error: str,
 ) -> None:
     """Detect actions in raw videos, folders of them, or FEATURES. No ground truth is needed.
@@ -72,6 +77,8 @@ def detect(
         ambiguous=ambiguous,
         min_score=output.min_score,
         top=output.top,
+        answer_only=output.answer_only,
+        overrides=overrides,
         format=output.format,
         overlay=output.overlay,
         clips=output.clips,

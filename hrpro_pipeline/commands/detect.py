@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hrpro_pipeline.base.functions import function_of
 from hrpro_pipeline.base.progress import Task, progress
+from hrpro_pipeline.configs.load import override_settings
 from hrpro_pipeline.data.annotations import read_ambiguous, read_ids
 from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.data.failures import Failure
@@ -24,6 +25,7 @@ from hrpro_pipeline.infer.folder import (
     model_name,
 )
 from hrpro_pipeline.infer.output import Format, Output
+from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.show.colors import class_colors
 from hrpro_pipeline.show.overlay import distinct_detections
 from hrpro_pipeline.show.render import Renderer, RenderJob
@@ -48,7 +50,10 @@ class Detecting:
         format: `hrpro`, one JSON a video; `activitynet`, one for all: `out` itself if it ends in .json, else
             `detections.json` in it.
         overlay: write `overlay/<video id>.mp4` beside the results, too: the video with its detections drawn in.
-        clips: cut the detections that are kept into `clips/<video id>/`; the best 10, where `top` is not given.
+        clips: cut the detections that are kept into `clips/<video id>/`; where `top` is not given, the answer, or the
+            best 10 of a model without one.
+        answer_only: keep the detections that the model gives as its answer.
+        overrides: `detect.key=value` settings over the model's.
         weights: for videos: `auto` for those of the model's features, or a folder of weight files.
         decoder: the one to try first.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -77,6 +82,8 @@ class Detecting:
     ambiguous: str | Path | None = None
     min_score: float | None = None
     top: int | None = None
+    answer_only: bool = False
+    overrides: Sequence[str] = ()
     format: Format = "hrpro"
     overlay: bool = False
     clips: bool = False
@@ -87,12 +94,17 @@ class Detecting:
 
     def run(self) -> tuple[list[str], dict[str, str]]:
         model, out = Path(self.model), Path(self.out)
-        output = Output(self.min_score, self.top, self.format, self.overlay, self.clips)
+        output = Output(self.min_score, self.top, self.answer_only, self.format, self.overlay, self.clips)
         extraction = ExtractOptions(
             weights=self.weights, decoder=self.decoder, device=self.device, keep_partial=self.keep_partial
         )
         check_output(out, self.format)
-        detector = Detector.load(model, self.device)
+        loaded = load_model(model)
+        if self.answer_only and loaded.calibration is None:
+            raise HrproError(
+                f"{model}: has not learned what its answer is; train it with `validate_on`, or with general"
+            )
+        detector = Detector(_with_settings(loaded, self.overrides), self.device)
         video_ids = read_ids(Path(self.videos)) if self.videos is not None else None
         segments = read_ambiguous(Path(self.ambiguous)) if self.ambiguous is not None else {}
         results = ResultWriter(out, self.format, model_name(model, detector.model), detector.model.classes)
@@ -122,13 +134,22 @@ class Detecting:
 detect_folder = function_of(Detecting, "detect_folder")
 
 
+def _with_settings(model: TrainedModel, overrides: Sequence[str]) -> TrainedModel:
+    """The model with other settings of detection. Raises HrproError for settings of anything else."""
+    if other := [item for item in overrides if not item.startswith("detect.")]:
+        raise HrproError(f"{other[0]!r}: a trained model takes settings of detection alone, detect.KEY=VALUE")
+    return replace(model, settings=override_settings(model.settings, overrides)) if overrides else model
+
+
 def _report_frames(task: Task, unit: str, video_id: str, count: int, total: int) -> None:
     task.video(video_id, count, total, unit)
 
 
 def _selected(detections: Sequence[Detection], output: Output) -> tuple[Detection, ...]:
-    """The best `top` detections that reach `min_score`."""
+    """The best `top` detections that reach `min_score`; of the answer alone where that is asked for."""
     good = (item for item in detections if output.min_score is None or item.score >= output.min_score)
+    if output.answer_only:
+        good = (item for item in good if item.answer)
     return tuple(good)[: output.top]
 
 
@@ -141,11 +162,20 @@ def _render_job(
         overlay=folder / "overlay" / f"{result.video_id}.mp4" if output.overlay else None,
         clips=folder / "clips" / result.video_id if output.clips else None,
         overlay_detections=tuple(distinct_detections(detections, output.min_score)),
-        clip_detections=detections if output.top is not None else detections[:_NUM_CLIPS],
+        clip_detections=_clipped(detections, output),
         colors=colors,
         decoder=extraction.decoder,
         keep_partial=extraction.keep_partial,
     )
+
+
+def _clipped(detections: tuple[Detection, ...], output: Output) -> tuple[Detection, ...]:
+    """The detections to cut out: those of `top`, else the answer, else the best few."""
+    if output.top is not None:
+        return detections
+    if any(item.probability is not None for item in detections):
+        return tuple(item for item in detections if item.answer)
+    return detections[:_NUM_CLIPS]
 
 
 def _draw(renderer: Renderer, video_id: str, sources: Sources, job: RenderJob, task: Task) -> Failure | None:

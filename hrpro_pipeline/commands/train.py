@@ -1,10 +1,12 @@
 """`hrpro train`: both stages from features and points."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from hrpro_pipeline.base import launch
 from hrpro_pipeline.base.functions import function_of
@@ -26,11 +28,19 @@ from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.run_inputs import write_inputs
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.infer.evaluator import Measure, evaluator, point_measure, segment_measure
-from hrpro_pipeline.models.checkpoint import TrainedModel
+from hrpro_pipeline.infer.held_out import calibrate
+from hrpro_pipeline.models.calibration import Calibration
+from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, save_model
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.models.snippet import prototype_similarity
 from hrpro_pipeline.show.training import Sample, heat_map, timeline
+from hrpro_pipeline.train.checkpoints import check_empty
 from hrpro_pipeline.train.trainer import Draw, Selection, Watch, train
+
+log = logging.getLogger(__name__)
+
+# Folder in RUN of the run that holds videos out.
+_REHEARSAL = "held_out"
 
 Features = np.ndarray | StoredFeatures
 
@@ -127,19 +137,56 @@ class Training:
             select = Selection("point_mAP", f"the points of {len(validation)} validation videos")
         ambiguous = read_ambiguous(inputs.ambiguous) if inputs.ambiguous is not None else {}
         evaluate = evaluator(watched, ambiguous, measures) if measures else None
+        device = resolve_device(self.device)
+        calibration = None
+        if settings.answer.held_out and self.validate_on is None and not self.best_on_test and self.stage1 is None:
+            settings, calibration = self._rehearse(data, settings, device)
         model = train(
             data,
             settings,
             Path(self.out),
             seed=self.seed,
-            device=resolve_device(self.device),
+            device=device,
             watch=Watch(evaluate, select, _drawing(data, truth, watched)),
             resume=self.resume,
             stage1=None if self.stage1 is None else self.stage1.snippet,
+            calibration=calibration,
         )
+        if settings.answer.held_out and self.validate_on is not None and launch.rank() == 0:
+            model.calibration = calibrate(model, validation, device)
+            save_model(Path(self.out) / FILE_NAME, model)
         if launch.rank() == 0:
             write_inputs(Path(self.out), inputs, self.evaluate_on)
         return model
+
+    def _rehearse(
+        self, data: TrainingSet, settings: Settings, device: torch.device
+    ) -> tuple[Settings, Calibration | None]:
+        """Train on a part of the videos, and learn from the points of the others.
+
+        Returns:
+            Settings without the stages that made the model worse on those points, and what the answer of a model is
+            that was trained so; None where no video can be spared.
+        """
+        if not self.resume:
+            check_empty(Path(self.out))
+        try:
+            held_out = draw_validation(data, settings.answer.held_out, self.seed)
+        except HrproError:
+            log.warning("the model learns no answer: each video is the only one of a class")
+            return settings, None
+        part, videos = hold_out(data, held_out)
+        log.info("first a run that holds out %d videos, to learn what the answer is", len(videos))
+        watched = {video.video_id: video.features for video in videos}
+        watch = Watch(
+            evaluator(watched, {}, [point_measure(videos, data.clock)]),
+            Selection("point_mAP", f"the points of {len(videos)} validation videos"),
+        )
+        run = Path(self.out) / _REHEARSAL
+        model = train(part, settings, run, seed=self.seed, device=device, watch=watch, resume=self.resume)
+        if settings.pyramid.steps and model.pyramid is None:
+            settings = settings.model_copy(update={"pyramid": settings.pyramid.model_copy(update={"steps": 0})})
+        return settings, calibrate(model, videos, device)
 
     def _split(self, data: TrainingSet) -> tuple[TrainingSet, tuple[TrainingVideo, ...]]:
         """The videos to train on, and those to validate on."""

@@ -42,6 +42,18 @@ def load_settings(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ()) -
         raise UsageError(str(error)) from None
 
 
+def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
+    """Settings with `section.key=value` overrides applied, checked. Raises UsageError as `load_settings` does."""
+    values = settings.model_dump(mode="json")
+    for override in overrides:
+        section, name, value = _parse_override(override)
+        values.setdefault(section, {})[name] = value
+    try:
+        return check_settings(values, "`overrides`")
+    except ProblemsError as error:
+        raise UsageError(str(error)) from None
+
+
 def _parse_override(override: str) -> tuple[str, str, Any]:
     """`section.key=value` -> section, key, value."""
     key, equals, text = override.partition("=")

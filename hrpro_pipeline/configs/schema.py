@@ -172,6 +172,14 @@ class EvaluateSettings(Section):
     exclude: tuple[str, ...] = Field((), description="videos left out")
 
 
+class AnswerSettings(Section):
+    """What a model says beside its ranking: which detections are the answer, and how likely each is right."""
+
+    held_out: Rate = Field(
+        0.0, description="share of the videos that a run before the run holds out to learn it; 0: no answer"
+    )
+
+
 class ComputeSettings(Section):
     """How training uses the machine; results differ by rounding alone."""
 
@@ -193,4 +201,5 @@ class Settings(Section):
     pyramid: PyramidSettings = PyramidSettings()
     detect: DetectSettings = DetectSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    answer: AnswerSettings = AnswerSettings()
     compute: ComputeSettings = ComputeSettings()

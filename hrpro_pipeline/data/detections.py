@@ -23,12 +23,16 @@ class Detection:
         label: the class.
         score: ranks detections; not a probability, may be over 1.
         start_seconds, end_seconds: its bounds; also readable as `start` and `end`.
+        probability: that it is right, 0 to 1; None where the model has not learned it.
+        answer: the model stands for it; answers of a class do not overlap.
     """
 
     label: str
     score: float
     start_seconds: float
     end_seconds: float
+    probability: float | None = None
+    answer: bool = False
 
     @property
     def start(self) -> float:
@@ -144,11 +148,14 @@ def read_detections(path: Path) -> dict[str, VideoDetections]:
 
 
 def _as_json(detection: Detection) -> dict[str, Any]:
-    return {
+    content: dict[str, Any] = {
         "label": detection.label,
         "score": detection.score,
         "segment": [detection.start_seconds, detection.end_seconds],
     }
+    if detection.probability is not None:
+        content |= {"probability": detection.probability, "answer": detection.answer}
+    return content
 
 
 def _curves_as_json(curves: Curves) -> dict[str, Any]:
@@ -215,7 +222,9 @@ def _parse_detections(place: str, items: Any) -> tuple[tuple[Detection, ...], li
     for number, item in enumerate(items, start=1):
         try:
             start, end = map(float, item["segment"])
-            detections.append(Detection(str(item["label"]), float(item["score"]), start, end))
+            probability = item.get("probability")
+            learned = () if probability is None else (float(probability), bool(item.get("answer")))
+            detections.append(Detection(str(item["label"]), float(item["score"]), start, end, *learned))
         except (KeyError, TypeError, ValueError, OverflowError):
             problems.append(f"{place}, detection {number}: expected label, score and segment [start, end]")
     return tuple(detections), problems

@@ -1,6 +1,7 @@
 """Detection: features of a video in, scored segments out. No ground truth is needed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Extractor
 from hrpro_pipeline.extract.options import ExtractOptions
 from hrpro_pipeline.extract.pipeline import extract_video
+from hrpro_pipeline.infer.answer import answers
 from hrpro_pipeline.infer.curves import curves_of
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
 from hrpro_pipeline.infer.raw import extractor_for
+from hrpro_pipeline.models.calibration import Calibration
 from hrpro_pipeline.models.candidates import Candidates, find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import or_on_cpu, resolve_device
@@ -29,6 +32,8 @@ _CHUNK = 1024
 # Segments of stage 3 that go into soft-NMS: those of at least this probability, so many in a video, or one a snippet.
 _LOWEST_PROBABILITY = 0.005
 _MOST_SEGMENTS = 2000
+# Of probabilities.
+_DIGITS = 4
 # Extraction settings in which features and model must agree; the clock is compared by itself.
 _COMPARED = {"resize", "crop", "crops", "crop_fusion", "backbone", "flow_clamp", "flow_variant", "flow_rounding"}
 
@@ -176,12 +181,19 @@ class Detector:
         joined = torch.from_numpy(features.joined(tuple(model.widths)))
         candidates, rows = or_on_cpu(compute, model, joined, self.device, features.video_id)
         curves = curves_of(candidates, model.classes, model.clock, model.settings.detect.class_threshold)
-        return to_detections(rows, model.classes), curves
+        return to_detections(rows, model.classes, model.calibration), curves
 
 
-def to_detections(rows: np.ndarray, classes: Sequence[str]) -> list[Detection]:
-    """Rows [M, 4] of start, end, class, score -> detections in the same order."""
-    return [Detection(classes[int(label)], score, start, end) for start, end, label, score in rows.tolist()]
+def to_detections(rows: np.ndarray, classes: Sequence[str], calibration: Calibration | None = None) -> list[Detection]:
+    """Rows [M, 4] of start, end, class, score, best first -> detections in the same order."""
+    detections = [Detection(classes[int(label)], score, start, end) for start, end, label, score in rows.tolist()]
+    if calibration is None:
+        return detections
+    learned = zip(*(values.tolist() for values in answers(rows, calibration)), strict=True)
+    return [
+        replace(detection, probability=round(probability, _DIGITS), answer=answer)
+        for detection, (probability, answer) in zip(detections, learned, strict=True)
+    ]
 
 
 def check_features(model: TrainedModel, header: FeatureHeader) -> None:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from hrpro_pipeline.configs.schema import Settings
 from hrpro_pipeline.data.files import holds_videos, replacing
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.models.calibration import Calibration
 from hrpro_pipeline.models.instance import InstanceModel
 from hrpro_pipeline.models.pyramid import PyramidModel
 from hrpro_pipeline.models.snippet import SnippetModel
@@ -68,6 +69,7 @@ class TrainedModel:
 
     Attributes:
         instance: None where stage 2 was not trained. pyramid: None where stage 3 was not.
+        calibration: None where no points were held out to learn it from.
         widths: feature channels by stream.
         extraction: settings in the feature files it was trained on; weights: their network digests by stream.
         notes: how it came to be.
@@ -83,6 +85,7 @@ class TrainedModel:
     weights: dict[str, str] = field(default_factory=dict)
     notes: Notes = field(default_factory=Notes)
     pyramid: PyramidModel | None = None
+    calibration: Calibration | None = None
 
     def to(self, device: torch.device) -> "TrainedModel":
         """Move the networks, and set them to eval mode."""
@@ -149,6 +152,7 @@ def save_model(path: Path, model: TrainedModel) -> None:
         "snippet": _on_cpu(model.snippet.state_dict()),
         "instance": None if model.instance is None else _on_cpu(model.instance.state_dict()),
         "pyramid": None if model.pyramid is None else _on_cpu(model.pyramid.state_dict()),
+        "calibration": None if model.calibration is None else asdict(model.calibration),
     }
     save_torch(path, content)
 
@@ -193,6 +197,7 @@ def load_model(path: Path) -> TrainedModel:
             weights=content["weights"],
             notes=Notes.from_json(content["notes"]),
             pyramid=pyramid,
+            calibration=Calibration(**calibration) if (calibration := content.get("calibration")) else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise HrproError(f"{file}: damaged model ({str(error).splitlines()[0]}); train or import it again") from None

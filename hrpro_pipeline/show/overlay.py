@@ -24,10 +24,14 @@ _TRANSPARENCY = 0.35
 def distinct_detections(detections: Sequence[Detection], min_score: float | None = None) -> list[Detection]:
     """The detections to show, best first: those that share less than half with each better one of their class.
 
+    A model that has learned what its answer is shows its answer, unless `min_score` asks for more.
+
     Args:
         min_score: the lowest score; half of the best one otherwise, since scores are no probabilities.
     """
     ranked = sorted(detections, key=lambda item: -item.score)
+    if min_score is None and any(item.probability is not None for item in ranked):
+        return [item for item in ranked if item.answer]
     if min_score is None:
         min_score = score_floor(ranked[0].score) if ranked else 0.0
     distinct: list[Detection] = []

@@ -66,7 +66,7 @@ class Checkpoints:
                 if resume:
                     checkpoint = self._resumed()
                 else:
-                    self._check_empty()
+                    check_empty(self._run)
             except HrproError as error:
                 problem = str(error)
         checkpoint, problem = parallel.same_everywhere((checkpoint, problem))
@@ -87,10 +87,6 @@ class Checkpoints:
         save_torch(self._run / _FILE, {"identity": self._identity, **state})
         self._saved_at = time.monotonic()
         self._saving_seconds = self._saved_at - started
-
-    def _check_empty(self) -> None:
-        if any((self._run / name).exists() for name in (_FILE, METRICS, FILE_NAME)):
-            raise HrproError(f"{self._run}: already holds a run; go on with `resume`, or choose another `out`")
 
     def _resumed(self) -> Checkpoint | None:
         file = self._run / _FILE
@@ -116,6 +112,12 @@ class Checkpoints:
                     f"{self._run}: was made with other {name}{details}; resume with the same, or use another `out`"
                 )
         return Checkpoint(**{"parts": {}, **state})
+
+
+def check_empty(run: Path) -> None:
+    """Raise HrproError if the folder holds a run."""
+    if any((run / name).exists() for name in (_FILE, METRICS, FILE_NAME)):
+        raise HrproError(f"{run}: already holds a run; go on with `resume`, or choose another `out`")
 
 
 def run_identity(data: TrainingSet, settings: Settings, seed: int, selection: list[str] | None) -> dict[str, Any]:

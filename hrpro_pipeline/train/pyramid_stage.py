@@ -15,10 +15,10 @@ from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo
 from hrpro_pipeline.models.candidates import score_snippets
 from hrpro_pipeline.models.device import or_on_cpu
 from hrpro_pipeline.models.precision import Precision, matrix_products
+from hrpro_pipeline.models.pseudo_segments import pseudo_segments
 from hrpro_pipeline.models.pyramid import LevelScores, PyramidModel, pad
 from hrpro_pipeline.models.snippet import SnippetModel
 from hrpro_pipeline.train import parallel
-from hrpro_pipeline.train.pseudo_segments import pseudo_segments
 from hrpro_pipeline.train.snippet_stage import batch_order
 from hrpro_pipeline.train.stage import Compute, Part, Stage
 

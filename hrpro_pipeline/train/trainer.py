@@ -17,6 +17,7 @@ from hrpro_pipeline.configs.schema import Settings
 from hrpro_pipeline.data.dataset import TrainingSet
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.models.calibration import Calibration
 from hrpro_pipeline.models.checkpoint import (
     FILE_NAME,
     Notes,
@@ -94,6 +95,7 @@ def train(
     watch: Watch | None = None,
     resume: bool = False,
     stage1: SnippetModel | None = None,
+    calibration: Calibration | None = None,
 ) -> TrainedModel:
     """Train all stages and write RUN: `model.pt`, `metrics.jsonl`, events, `config.yaml`, checkpoints.
 
@@ -106,6 +108,7 @@ def train(
         resume: go on from the last checkpoint in `run`, with as many processes; start from the beginning where there
             is none. On the CPU the result is that of an undisturbed run to the bit; CUDA sums in no fixed order.
         stage1: a trained network of the same settings, instead of training stage 1.
+        calibration: of a model that was trained alike, for the model's answer.
 
     Raises:
         HrproError: `run` already holds a run and `resume` is not set, or holds one of other settings; a loss that is
@@ -115,6 +118,7 @@ def train(
         try:
             settings = with_duration(settings, len(data.videos))
             trainer = Trainer(data, settings, run, seed, process_device, watch or Watch())
+            trainer.model.calibration = calibration
             return trainer.train(resume, stage1)
         except torch.OutOfMemoryError:
             raise HrproError(

@@ -1,0 +1,42 @@
+"""What videos that were held out from training say about a model: how its scores become an answer."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrpro_pipeline.data.dataset import TrainingVideo
+from hrpro_pipeline.infer.answer import fit_calibration
+from hrpro_pipeline.infer.detector import detect_actions
+from hrpro_pipeline.models.calibration import Calibration
+from hrpro_pipeline.models.candidates import score_snippets
+from hrpro_pipeline.models.checkpoint import TrainedModel
+from hrpro_pipeline.models.device import or_on_cpu
+from hrpro_pipeline.models.pseudo_segments import pseudo_segments
+
+
+def calibrate(model: TrainedModel, videos: Sequence[TrainingVideo], device: torch.device) -> Calibration | None:
+    """Learn from the points of held-out videos what a model's answer is.
+
+    The pseudo segments of the points, cut from the scores of stage 1, stand for the truth.
+
+    Returns:
+        None where nothing can be learned: no detection is right, or none is wrong.
+    """
+    model.to(device)
+    detections, segments = {}, {}
+    for video in videos:
+
+        def compute(video: TrainingVideo, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
+            fused = score_snippets(model.snippet, features, model.settings).fused
+            bounds = pseudo_segments(fused, video.positions, video.labels, model.settings.pyramid.peak_ratio)
+            return detect_actions(model, features), model.clock.to_seconds(bounds)
+
+        features = torch.from_numpy(np.asarray(video.features))
+        rows, bounds = or_on_cpu(partial(compute, video), model, features, device, video.video_id)
+        detections[video.video_id] = rows
+        segments[video.video_id] = np.column_stack([bounds, video.labels])
+    model.to(torch.device("cpu"))
+    return fit_calibration(detections, segments)
