@@ -54,7 +54,7 @@ def train(
     resume: bool,
     device: str,
 ) -> None:
-    """Train both stages of HR-Pro on cached features and one labeled point per action.
+    """Train a detector on cached features and one labeled point per action.
 
     Several GPUs: torchrun --nproc-per-node 4 -m hrpro_pipeline train ...
 
@@ -94,7 +94,7 @@ def train(
     if launch.rank() > 0:  # of the processes that torchrun started, the first one speaks
         return
     later = [name for name, network in (("2", model.instance), ("3", model.pyramid)) if network is not None]
-    stages = f"stages {' and '.join(['1', *later])}" if later else "stage 1 alone"
+    stages = {"": "stage 1 alone", "2": "both stages", "3": "stages 1 and 3", "23": "stages 1, 2 and 3"}["".join(later)]
     checkpoint = _checkpoint_text(model.notes.checkpoint)
     click.echo(f"{out / 'model.pt'}: {stages}, {len(model.classes)} classes, {checkpoint}")
 

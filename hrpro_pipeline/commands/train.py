@@ -1,4 +1,4 @@
-"""`hrpro train`: both stages from features and points."""
+"""`hrpro train`: all stages from features and points."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ Features = np.ndarray | StoredFeatures
 
 @dataclass(frozen=True)
 class Training:
-    """Train both stages on cached features and points, and write a RUN folder.
+    """Train all stages on cached features and points, and write a RUN folder.
 
     The last checkpoint becomes the model, unless `validate_on` or `best_on_test` is given.
 

@@ -50,6 +50,9 @@ Evaluate = Callable[[TrainedModel], dict[str, Any]]
 # Draws a model for TensorBoard -> tags and images, uint8 RGB [H, W, 3]; the prototypes too where asked to.
 Draw = Callable[[TrainedModel, bool], Iterable[tuple[str, np.ndarray]]]
 
+# Evaluations without a better score, and how much lower the last one is, that are worth a warning.
+_FALLING_FOR = 3
+_FALLEN_BY = 0.02
 # Snapshots of stage 1 after its start.
 NUM_SNAPSHOTS = 4
 # Share of the time that may go into pictures for TensorBoard, and what the first ones are taken to need.
@@ -158,6 +161,8 @@ class Trainer:
     best: _Best | None = field(init=False, default=None)
     # Parts that steps are cut into, by stage, where there was no memory for as few as set.
     parts: dict[str, int] = field(init=False, default_factory=dict)
+    # Scores on held-out points so far in this process, by stage.
+    point_scores: dict[str, list[float]] = field(init=False, default_factory=dict)
     drawn_at: float = field(init=False, default_factory=time.monotonic)
     drawing_seconds: float = field(init=False, default=_PICTURE_SECONDS)
 
@@ -321,11 +326,25 @@ class Trainer:
         self.journal.write(stage, step, "evaluation", {**values, **times})
         numbers = ", ".join(f"{name} {100 * values[name]:.2f}" for name in ("average", "point_mAP") if name in values)
         log.info("%s, %s %d: %s", stage, unit, step, numbers)
+        self._warn_if_falling(stage, values)
         if self.watch.select is None:
             self._note(evaluation={"stage": stage, "step": step, **values})
         elif self.best is None or values[self.watch.select.key] > self.best.score:
             state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
             self.best = _Best(values[self.watch.select.key], step, state, values)
+
+    def _warn_if_falling(self, stage: str, values: dict[str, Any]) -> None:
+        """Say so, once a stage, where the score on held-out points has fallen over several evaluations."""
+        if "point_mAP" not in values:
+            return
+        scores = self.point_scores.setdefault(stage, [])
+        scores.append(values["point_mAP"])
+        since = len(scores) - 1 - int(np.argmax(scores))
+        if since == _FALLING_FOR and max(scores) - scores[-1] > _FALLEN_BY:
+            log.warning(
+                "%s: the score on held-out points has fallen from %.1f to %.1f; train for fewer %ss, or label more videos",
+                *(stage, 100 * max(scores), 100 * scores[-1], "epoch" if stage == "instance" else "step"),
+            )
 
     def _take_best(self, stage: str, unit: str, network: torch.nn.Module) -> None:
         """End of a stage, where a selection was asked for: go back to its best checkpoint.
