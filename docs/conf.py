@@ -29,5 +29,5 @@ napoleon_numpy_docstring = False
 # their own, and networks are for readers of the code.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!hrpro_pipeline\.).*"),
-    ("py:class", r"hrpro_pipeline\.(configs\.schema|models\.(snippet|instance))\..*"),
+    ("py:class", r"hrpro_pipeline\.(configs\.schema|models\.(snippet|instance|calibration|pyramid))\..*"),
 ]

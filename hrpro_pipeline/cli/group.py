@@ -1,5 +1,6 @@
 """The `hrpro` group: expected errors become one line and an exit code, in the words of the command line."""
 
+import difflib
 import logging
 import re
 from collections.abc import Iterator
@@ -63,6 +64,13 @@ class MainGroup(CommandGroup):
         module, _, function = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(f"hrpro_pipeline.cli.{module}"), function)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if near := [] if args[0] in COMMANDS else difflib.get_close_matches(args[0], COMMANDS, n=1):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -128,7 +128,7 @@ def read_detections(path: Path) -> dict[str, VideoDetections]:
     Examples:
         >>> videos = read_detections(Path("detections/"))
         >>> videos["kitchen_02"].detections[0]
-        Detection(label='stir', score=1.1, start_seconds=1.2, end_seconds=2.5)
+        Detection(label='stir', score=1.1, start_seconds=1.2, end_seconds=2.5, probability=None, answer=False)
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:

@@ -342,7 +342,7 @@ class Trainer:
         since = len(scores) - 1 - int(np.argmax(scores))
         if since == _FALLING_FOR and max(scores) - scores[-1] > _FALLEN_BY:
             log.warning(
-                "%s: the score on held-out points has fallen from %.1f to %.1f; train for fewer %ss, or label more videos",
+                "%s: the score on held-out points fell from %.1f to %.1f; train for fewer %ss, or label more videos",
                 *(stage, 100 * max(scores), 100 * scores[-1], "epoch" if stage == "instance" else "step"),
             )
 
