@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 
 from hrpro_pipeline.errors import HrproError, one_line
+from hrpro_pipeline.extract.video.orientation import orientation, upright
 from hrpro_pipeline.extract.video.probe import open_video, probe
+from hrpro_pipeline.extract.video.streams import video_stream
 
 # The box that a thumbnail is fitted into, in pixels.
 _WIDTH, _HEIGHT = 112, 80
@@ -51,9 +53,9 @@ def film_strip(path: Path, count: int) -> FilmStrip:
     codec = ""
     try:
         with open_video(path) as container:
-            if not container.streams.video:
+            stream = video_stream(container)
+            if stream is None:
                 raise HrproError(f"{path.name}: no video stream; expected a video")
-            stream = container.streams.video[0]
             codec = stream.codec_context.name
             for time, frame in _spread_frames(container, stream, path, count):
                 images.append(_thumbnail(frame, float(stream.sample_aspect_ratio or 1)))
@@ -129,9 +131,9 @@ def _key_frames(
 
 def _thumbnail(frame: av.VideoFrame, pixel_width: float) -> np.ndarray:
     """The frame turned upright and fitted into the box, RGB uint8 [h, w, 3]; a pixel may be wider than high."""
-    turns = round(frame.rotation / 90) % 4
-    box = (_WIDTH, _HEIGHT) if turns % 2 == 0 else (_HEIGHT, _WIDTH)
+    rotation, mirrored = orientation(frame)
+    box = (_WIDTH, _HEIGHT) if rotation % 180 == 0 else (_HEIGHT, _WIDTH)
     sides = (frame.width * pixel_width, frame.height)
     scale = min(box[0] / sides[0], box[1] / sides[1])
     width, height = (max(2, round(side * scale)) for side in sides)
-    return np.rot90(frame.reformat(width=width, height=height, format="rgb24").to_ndarray(), turns)
+    return upright(frame.reformat(width=width, height=height, format="rgb24").to_ndarray(), rotation, mirrored)

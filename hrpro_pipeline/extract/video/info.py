@@ -21,6 +21,7 @@ class VideoInfo:
         container, pixel_format: FFmpeg's names.
         stream_index: which of the container's streams it is.
         incomplete: how the container says that a part of the video is not in the file; None if it does not.
+        mirrored: whether frames are mirrored left to right, before they are turned.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class VideoInfo:
     stream_index: int
     num_video_streams: int
     incomplete: str | None = None
+    mirrored: bool = False
 
     @property
     def num_packets(self) -> int:

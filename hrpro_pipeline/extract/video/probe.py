@@ -7,12 +7,13 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.stream import Disposition
 
 from hrpro_pipeline.data.videos import video_file
 from hrpro_pipeline.errors import HrproError, one_line
 from hrpro_pipeline.extract.video.containers import cut_off
 from hrpro_pipeline.extract.video.info import VideoInfo
+from hrpro_pipeline.extract.video.orientation import orientation
+from hrpro_pipeline.extract.video.streams import video_stream
 
 # Containers that hold their own data. Play lists (hls, concat, dash) would read other files or the network.
 _FORMATS = "mov,mp4,m4a,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v,gif,3gp,mj2,ivf,nut,mxf"
@@ -28,10 +29,10 @@ MAX_PACKETS = 10_000_000
 MAX_HOURS = 100
 
 
-def open_video(path: Path) -> "av.container.InputContainer":
-    """A media file as PyAV opens it, with what it may open limited to itself."""
+def open_video(path: Path, **options: str) -> "av.container.InputContainer":
+    """A media file as PyAV opens it, with what it may open limited to itself, and other options of FFmpeg."""
     # As `options`, they would go to the streams as well, where PyAV before 17 crashes on MPEG-PS.
-    return av.open(str(path), container_options=_OPEN_OPTIONS)
+    return av.open(str(path), container_options=options | _OPEN_OPTIONS)
 
 
 def probe(path: Path) -> VideoInfo:
@@ -46,7 +47,7 @@ def probe(path: Path) -> VideoInfo:
             info = _read_info(path, container)
     except (av.FFmpegError, ValueError) as error:
         raise HrproError(f"{path.name}: not a video that can be read ({one_line(error)})") from None
-    return _with_rotation(info)
+    return _with_orientation(info)
 
 
 def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInfo:
@@ -81,8 +82,8 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
 
 def _video_stream(path: Path, container: "av.container.InputContainer") -> av.VideoStream:
     """The video stream to decode. Raises HrproError for none, and for one without clock or size, or over a limit."""
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
+    stream = video_stream(container)
+    if stream is None:
         raise HrproError(f"{path.name}: no video stream; expected a video")
     if not stream.time_base:
         raise HrproError(f"{path.name}: its video stream has no clock; re-encode or remove it")
@@ -162,8 +163,10 @@ def _missing_part(
     cut = cut_off(info.path, info.container)
     if cut is not None:
         return cut
-    if info.container.startswith("mov") and stream.frames - packets.num_read > max(2, 0.05 * stream.frames):
-        return f"{packets.num_read} of {stream.frames} frames are in the file"
+    if info.container.startswith("mov") and _lacks_frames(stream, packets.num_read):
+        num_held = _num_held(info)
+        if _lacks_frames(stream, num_held):
+            return f"{num_held} of {stream.frames} frames are in the file"
     if info.container.startswith("matroska") and container.duration:
         promised = container.duration / 1e6
         hours = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
@@ -175,6 +178,16 @@ def _missing_part(
         if promised - end > max(0.5, 0.05 * promised):
             return f"{end:.1f} of {promised:.1f} s are in the file"
     return None
+
+
+def _lacks_frames(stream: av.VideoStream, count: int) -> bool:
+    return stream.frames - count > max(2, 0.05 * stream.frames)
+
+
+def _num_held(info: VideoInfo) -> int:
+    """Frames in a file of the MP4 family, whichever of them its edit list shows."""
+    with open_video(info.path, ignore_editlist="1") as container:
+        return sum(bool(packet.size) for packet in container.demux(container.streams[info.stream_index]))
 
 
 def _last_frame_seconds(
@@ -198,15 +211,16 @@ def _last_frame_seconds(
     return 1 / rate if rate > 0 else 0.04
 
 
-def _with_rotation(info: VideoInfo) -> VideoInfo:
-    """The first frame tells the rotation; a video whose first frame cannot be decoded keeps 0 and fails later."""
+def _with_orientation(info: VideoInfo) -> VideoInfo:
+    """The first frame tells the orientation; a video whose first frame cannot be decoded keeps none, and fails later."""
     try:
         with open_video(info.path) as container:
             stream = container.streams[info.stream_index]
             assert isinstance(stream, av.VideoStream)
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             for frame in container.decode(stream):
-                return replace(info, rotation=round(frame.rotation / 90) * 90 % 360)
+                rotation, mirrored = orientation(frame)
+                return replace(info, rotation=rotation, mirrored=mirrored)
     except (av.FFmpegError, OSError):
         pass
     return info
