@@ -212,7 +212,7 @@ def _last_frame_seconds(
 
 
 def _with_orientation(info: VideoInfo) -> VideoInfo:
-    """The first frame tells the orientation; a video whose first frame cannot be decoded keeps none, and fails later."""
+    """The first frame tells the orientation; a video whose first frame cannot be decoded keeps none and fails later."""
     try:
         with open_video(info.path) as container:
             stream = container.streams[info.stream_index]
