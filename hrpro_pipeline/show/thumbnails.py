@@ -1,6 +1,6 @@
 """Small frames of a video for the report; of long videos key frames, by seeking."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 
 from hrpro_pipeline.errors import HrproError, one_line
+from hrpro_pipeline.extract.video.continuous import JOINABLE
 from hrpro_pipeline.extract.video.orientation import orientation, upright
 from hrpro_pipeline.extract.video.probe import open_video, probe
+from hrpro_pipeline.extract.video.pyav import numbered_frames
 from hrpro_pipeline.extract.video.streams import video_stream
 
 # The box that a thumbnail is fitted into, in pixels.
@@ -92,26 +94,40 @@ def _spread_frames(
     tick = float(stream.time_base)
     start = (stream.start_time or 0) * tick
     duration = stream.duration * tick if stream.duration else (container.duration or 0) / 1e6
-    if duration <= 0:
-        duration = probe(path).duration_seconds
-    middles = (np.arange(count) + 0.5) * duration / count
+    if duration <= 0 or container.format.name in JOINABLE:
+        info = probe(path)
+        duration = info.duration_seconds
+        if info.time_note is not None:  # what FFmpeg takes for a frame's time is not to be sought
+            frames = ((float(info.timestamps[number]), frame) for number, frame in numbered_frames(info))
+            return _first_frames(frames, _middles(duration, count))
+    middles = _middles(duration, count)
     rate = float(stream.average_rate or 30)
     num_pixels = duration * rate * stream.codec_context.width * stream.codec_context.height
-    frames = _decoded_frames if num_pixels <= _MOST_PIXELS else _key_frames
-    return frames(container, stream, start, middles)
+    read = _decoded_frames if num_pixels <= _MOST_PIXELS else _key_frames
+    return read(container, stream, start, middles)
+
+
+def _middles(duration: float, count: int) -> np.ndarray:
+    return (np.arange(count) + 0.5) * duration / count
+
+
+def _first_frames(
+    frames: Iterable[tuple[float, av.VideoFrame]], middles: np.ndarray
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """The first frame from each time on; a frame is given once."""
+    index = 0
+    for seconds, frame in frames:
+        if index < len(middles) and seconds >= middles[index]:
+            yield seconds, frame
+            index = int(np.searchsorted(middles, seconds, "right"))
 
 
 def _decoded_frames(
     container: "av.container.InputContainer", stream: av.VideoStream, start: float, middles: np.ndarray
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """The first frame from each time on, by decoding all; a frame is given once."""
+    """As `_first_frames`, by decoding all."""
     stream.thread_type = "AUTO"
-    index = 0
-    for frame in container.decode(stream):
-        seconds = (frame.time or 0.0) - start
-        if index < len(middles) and seconds >= middles[index]:
-            yield seconds, frame
-            index = int(np.searchsorted(middles, seconds, "right"))
+    return _first_frames((((frame.time or 0.0) - start, frame) for frame in container.decode(stream)), middles)
 
 
 def _key_frames(

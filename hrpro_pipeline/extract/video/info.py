@@ -22,6 +22,8 @@ class VideoInfo:
         stream_index: which of the container's streams it is.
         incomplete: how the container says that a part of the video is not in the file; None if it does not.
         mirrored: whether frames are mirrored left to right, before they are turned.
+        num_parts: of which the stream was joined, each with a clock of its own; their frames follow each other.
+        time_note: what was assumed about the times of its frames, in a line; None for nothing.
     """
 
     path: Path
@@ -39,6 +41,8 @@ class VideoInfo:
     num_video_streams: int
     incomplete: str | None = None
     mirrored: bool = False
+    num_parts: int = 1
+    time_note: str | None = None
 
     @property
     def num_packets(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from hrpro_pipeline.data.videos import video_file
 from hrpro_pipeline.errors import HrproError, one_line
 from hrpro_pipeline.extract.video.containers import cut_off
+from hrpro_pipeline.extract.video.continuous import Continuous
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.orientation import orientation
 from hrpro_pipeline.extract.video.streams import video_stream
@@ -57,14 +58,16 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
     assert context.pix_fmt is not None
     width, height = context.width, context.height
     tick = float(stream.time_base)
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
     packets = _read_packets(path, container, stream)
+    # Where there are no timestamps, FFmpeg's average is a default of its own; the guess heeds the stream's header.
+    average_rate = None if packets.are_untimed else stream.average_rate
+    rate = float(average_rate or stream.guessed_rate or 0)
     packet_seconds = _packet_seconds(path, packets, tick, rate)
     info = VideoInfo(
         path=path,
         timestamps=packet_seconds - packet_seconds[0],
         start_seconds=float(packet_seconds[0]),
-        last_frame_seconds=_last_frame_seconds(packet_seconds, packets.last_duration, stream, tick, rate),
+        last_frame_seconds=_last_frame_seconds(packet_seconds, packets, stream, tick, rate),
         tolerance_seconds=min(tick / 2, _MOST_ROUNDING),
         width=width,
         height=height,
@@ -74,6 +77,8 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
         pixel_format=context.pix_fmt,
         stream_index=stream.index,
         num_video_streams=len(container.streams.video),
+        num_parts=packets.num_parts,
+        time_note=_time_note(packets, rate, stream),
     )
     if not info.duration_seconds <= MAX_HOURS * 3600:
         raise HrproError(f"{path.name}: {info.duration_seconds / 3600:.0f} hours long; longer than {MAX_HOURS}; cut it")
@@ -102,22 +107,29 @@ def _video_stream(path: Path, container: "av.container.InputContainer") -> av.Vi
 class _Packets:
     """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0.
 
-    `num_read` counts the others as well; `stopped_by` is the error at which reading stopped.
+    `num_read` counts the others as well; `num_parts` is as in `VideoInfo`; `stopped_by` is the error that ended it.
     """
 
     stamps: np.ndarray
     num_untimed: int
     last_duration: int
     num_read: int
+    num_parts: int
     stopped_by: str | None
+
+    @property
+    def are_untimed(self) -> bool:
+        """Whether the times of frames are unknown: a raw stream."""
+        return self.num_untimed > 0 or (len(self.stamps) > 1 and float(np.ptp(self.stamps)) == 0)
 
 
 def _read_packets(path: Path, container: "av.container.InputContainer", stream: av.VideoStream) -> _Packets:
     stamps = array("q")  # eight bytes a packet, whatever its size
     num_untimed = num_read = last = last_duration = 0
     stopped_by = None
+    continuous = Continuous(container.demux(stream), container.format.name)
     try:
-        for packet in container.demux(stream):
+        for packet in continuous:
             num_read += bool(packet.size)
             # Frames of discarded packets (before the start of an edit) are never shown.
             if not packet.size or packet.is_discard:
@@ -135,20 +147,32 @@ def _read_packets(path: Path, container: "av.container.InputContainer", stream: 
         if not num_read:
             raise
         stopped_by = one_line(error)
-    return _Packets(np.array(stamps, np.float64), num_untimed, last_duration, num_read, stopped_by)
+    times = np.array(stamps, np.float64)
+    return _Packets(times, num_untimed, last_duration, num_read, continuous.num_parts, stopped_by)
 
 
 def _packet_seconds(path: Path, packets: _Packets, tick: float, rate: float) -> np.ndarray:
     """The container's times of all frames in seconds, sorted: float64 [frames], at least one."""
     seconds = np.sort(packets.stamps) * tick
-    if packets.num_untimed or (len(seconds) > 1 and seconds[0] == seconds[-1]):
-        # A raw stream without timestamps: its nominal rate is all there is.
+    if packets.are_untimed:
+        # Its nominal rate is all there is.
         if rate <= 0:
             raise HrproError(f"{path.name}: frames without timestamps or rate; re-encode or remove it")
         seconds = np.arange(len(seconds) + packets.num_untimed) / rate
     if len(seconds) == 0:
         raise HrproError(f"{path.name}: no video frames; re-encode or remove it")
     return seconds
+
+
+def _time_note(packets: _Packets, rate: float, stream: av.VideoStream) -> str | None:
+    """What is assumed about the times of frames, in words."""
+    if packets.are_untimed:
+        if stream.codec_context.framerate:
+            return f"no timestamps: taken at {rate:g} frames a second, the rate in its header"
+        return f"no timestamps and no rate: taken at {rate:g} frames a second"
+    if packets.num_parts > 1:
+        return f"its timestamps start again: taken as {packets.num_parts} parts, one after the other"
+    return None
 
 
 def _missing_part(
@@ -191,16 +215,16 @@ def _num_held(info: VideoInfo) -> int:
 
 
 def _last_frame_seconds(
-    packet_seconds: np.ndarray, last_duration: int, stream: av.VideoStream, tick: float, rate: float
+    packet_seconds: np.ndarray, packets: _Packets, stream: av.VideoStream, tick: float, rate: float
 ) -> float:
     """How long the last frame is shown.
 
     By the container's last packet and by the end of its stream, the shorter of both; else the median interval.
     """
     candidates = []
-    if last_duration:
-        candidates.append(last_duration * tick)
-    if stream.duration:
+    if packets.last_duration:
+        candidates.append(packets.last_duration * tick)
+    if stream.duration and packets.num_parts == 1:
         end = ((stream.start_time or 0) + stream.duration) * tick
         candidates.append(end - float(packet_seconds[-1]))
     positive = [seconds for seconds in candidates if seconds > tick / 2]

@@ -60,6 +60,7 @@ class DecodeRecord:
         ticks: on the clock up to the last decoded frame's end.
         seconds: up to there.
         partial_reason: why decoding stopped in the middle; None if it did not.
+        mirrored, time_note: as in `VideoInfo`.
     """
 
     decoder: str
@@ -72,6 +73,8 @@ class DecodeRecord:
     ticks: int
     seconds: float
     partial_reason: str | None
+    mirrored: bool
+    time_note: str | None
 
 
 StreamItem = VideoFacts | FrameChunk | DecodeRecord
@@ -113,6 +116,8 @@ def stream_video(
         ticks=ticks,
         seconds=decoding.decoded_part.duration_seconds,
         partial_reason=decoding.partial_reason,
+        mirrored=info.mirrored,
+        time_note=info.time_note,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from hrpro_pipeline.errors import one_line
+from hrpro_pipeline.extract.video.continuous import Continuous
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.orientation import upright
 from hrpro_pipeline.extract.video.probe import MAX_PIXELS, open_video
@@ -35,6 +36,11 @@ def first_frame_difference(image: np.ndarray, info: VideoInfo) -> np.ndarray:
     if image.shape != expected.shape:
         return np.full(expected.shape, 255)
     return np.abs(image.astype(np.int16) - expected)
+
+
+def numbered_frames(info: VideoInfo) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Frames as they are stored, each with its number among the container's timestamps. Raises av.FFmpegError."""
+    return _with_numbers(_decoded(info), info)
 
 
 def has_halved_chroma(pixels: av.VideoFormat) -> bool:
@@ -99,7 +105,8 @@ def _decoded(info: VideoInfo) -> Generator[av.VideoFrame, None, None]:
         assert isinstance(stream, av.VideoStream)
         # The size in the container may be another than in the stream, which may also change it.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        yield from container.decode(stream)
+        for packet in Continuous(container.demux(stream), info.container):
+            yield from packet.decode()
 
 
 def _with_numbers(frames: Iterable[av.VideoFrame], info: VideoInfo) -> Iterator[tuple[int, av.VideoFrame]]:
