@@ -24,6 +24,7 @@ from hrpro_pipeline.data.features import (
     read_features,
     read_header,
 )
+from hrpro_pipeline.data.frame_times import seconds_at
 from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
@@ -284,6 +285,9 @@ def _point_times(points: Sequence[Point], header: FeatureHeader, annotation: Vid
     for point in points:
         if point.seconds is not None:
             seconds, given = point.seconds, ""
+        elif steps := header.source.get("frame_steps"):  # no constant rate: neither the average nor another tells
+            assert point.frame is not None
+            seconds, given = seconds_at(steps, point.frame), f"frame {point.frame:g} at a variable rate, "
         elif fps:
             assert point.frame is not None
             seconds, given = point.frame / fps, f"frame {point.frame:g} at {fps:g} fps, "

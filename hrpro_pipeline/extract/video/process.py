@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hrpro_pipeline.base.child import Channel, Child, ChildError, serve
+from hrpro_pipeline.data.frame_times import Steps, frame_steps
 from hrpro_pipeline.errors import HrproError, one_line
 from hrpro_pipeline.extract.video.clock import MAX_CLOCK_FPS, num_clock_frames, resample
 from hrpro_pipeline.extract.video.decoding import decode, decoder_chain
@@ -45,11 +46,16 @@ class DecodeRequest:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """Facts that are known before a video's first frame: ticks on the clock, seconds, average rate."""
+    """Facts that are known before a video's first frame: ticks on the clock, seconds, average rate.
+
+    Attributes:
+        frame_steps: the times of frames whose rate is not constant, as `frame_times.frame_steps` gives them.
+    """
 
     total_ticks: int
     duration_seconds: float
     fps: float
+    frame_steps: Steps
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,8 @@ def stream_video(
         skip_decoders=skip_decoders,
     )
     info = decoding.info
-    yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps)
+    steps = frame_steps(info.timestamps, info.fps)
+    yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps, steps)
     ticks = 0
     clock_frames = resample(decoding, info, request.fps, lambda: decoding.partial_reason is not None)
     for chunk in frame_chunks(clock_frames, request.resize):
