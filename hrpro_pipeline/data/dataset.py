@@ -280,6 +280,7 @@ def _hint_for_missing(video_id: str, paths: Mapping[str, Path]) -> str:
 
 def _point_times(points: Sequence[Point], header: FeatureHeader, annotation: VideoAnnotation | None) -> _PointTimes:
     fps = (annotation and annotation.fps) or header.source.get("fps")
+    first_frame = float(header.source.get("first_frame", 0))
     duration = max((annotation and annotation.duration_seconds) or 0.0, header.duration_seconds)
     times, problems, late = [], [], []
     for point in points:
@@ -287,10 +288,10 @@ def _point_times(points: Sequence[Point], header: FeatureHeader, annotation: Vid
             seconds, given = point.seconds, ""
         elif steps := header.source.get("frame_steps"):  # no constant rate: neither the average nor another tells
             assert point.frame is not None
-            seconds, given = seconds_at(steps, point.frame), f"frame {point.frame:g} at a variable rate, "
+            seconds, given = first_frame + seconds_at(steps, point.frame), f"frame {point.frame:g} at a variable rate, "
         elif fps:
             assert point.frame is not None
-            seconds, given = point.frame / fps, f"frame {point.frame:g} at {fps:g} fps, "
+            seconds, given = first_frame + point.frame / fps, f"frame {point.frame:g} at {fps:g} fps, "
         else:
             problems.append(
                 f"line {point.line}: point is a frame of {point.video_id}, whose frame rate is unknown; "

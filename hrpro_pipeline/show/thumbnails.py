@@ -13,7 +13,7 @@ from hrpro_pipeline.extract.video.continuous import JOINABLE
 from hrpro_pipeline.extract.video.orientation import orientation, upright
 from hrpro_pipeline.extract.video.probe import open_video, probe
 from hrpro_pipeline.extract.video.pyav import numbered_frames
-from hrpro_pipeline.extract.video.streams import video_stream
+from hrpro_pipeline.extract.video.streams import picture_delay, video_stream
 
 # The box that a thumbnail is fitted into, in pixels.
 _WIDTH, _HEIGHT = 112, 80
@@ -28,7 +28,7 @@ class FilmStrip:
     """Frames of a video, row by row in one picture.
 
     Attributes:
-        seconds: time of each frame, [N], increasing; the video's first frame is at 0.
+        seconds: time of each frame, [N], increasing, from second 0 of the video on.
         width, height: of one frame in the picture, in pixels.
         columns: frames in a row.
         jpeg: the picture.
@@ -93,7 +93,9 @@ def _spread_frames(
         raise ValueError("its video stream has no clock")
     tick = float(stream.time_base)
     start = (stream.start_time or 0) * tick
-    duration = stream.duration * tick if stream.duration else (container.duration or 0) / 1e6
+    delay = picture_delay(container, start)
+    start -= delay
+    duration = delay + stream.duration * tick if stream.duration else (container.duration or 0) / 1e6
     if duration <= 0 or container.format.name in JOINABLE:
         info = probe(path)
         duration = info.duration_seconds

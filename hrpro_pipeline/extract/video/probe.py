@@ -14,7 +14,7 @@ from hrpro_pipeline.extract.video.containers import cut_off
 from hrpro_pipeline.extract.video.continuous import Continuous
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.orientation import orientation
-from hrpro_pipeline.extract.video.streams import video_stream
+from hrpro_pipeline.extract.video.streams import picture_delay, video_stream
 
 # Containers that hold their own data. Play lists (hls, concat, dash) would read other files or the network.
 _FORMATS = "mov,mp4,m4a,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v,gif,3gp,mj2,ivf,nut,mxf"
@@ -63,10 +63,11 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
     average_rate = None if packets.are_untimed else stream.average_rate
     rate = float(average_rate or stream.guessed_rate or 0)
     packet_seconds = _packet_seconds(path, packets, tick, rate)
+    delay = picture_delay(container, float(packet_seconds[0]))
     info = VideoInfo(
         path=path,
-        timestamps=packet_seconds - packet_seconds[0],
-        start_seconds=float(packet_seconds[0]),
+        timestamps=packet_seconds - packet_seconds[0] + delay,
+        start_seconds=float(packet_seconds[0]) - delay,
         last_frame_seconds=_last_frame_seconds(packet_seconds, packets, stream, tick, rate),
         tolerance_seconds=min(tick / 2, _MOST_ROUNDING),
         width=width,

@@ -50,12 +50,14 @@ class VideoFacts:
 
     Attributes:
         frame_steps: the times of frames whose rate is not constant, as `frame_times.frame_steps` gives them.
+        first_frame: seconds.
     """
 
     total_ticks: int
     duration_seconds: float
     fps: float
     frame_steps: Steps
+    first_frame: float
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,9 @@ def stream_video(
         skip_decoders=skip_decoders,
     )
     info = decoding.info
-    steps = frame_steps(info.timestamps, info.fps)
-    yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps, steps)
+    first_frame = float(info.timestamps[0])
+    steps = frame_steps(info.timestamps - first_frame, info.fps)
+    yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps, steps, round(first_frame, 6))
     ticks = 0
     clock_frames = resample(decoding, info, request.fps, lambda: decoding.partial_reason is not None)
     for chunk in frame_chunks(clock_frames, request.resize):
