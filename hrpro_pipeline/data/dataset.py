@@ -24,6 +24,7 @@ from hrpro_pipeline.data.features import (
     read_features,
     read_header,
 )
+from hrpro_pipeline.data.frame_times import seconds_at
 from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
@@ -279,14 +280,18 @@ def _hint_for_missing(video_id: str, paths: Mapping[str, Path]) -> str:
 
 def _point_times(points: Sequence[Point], header: FeatureHeader, annotation: VideoAnnotation | None) -> _PointTimes:
     fps = (annotation and annotation.fps) or header.source.get("fps")
+    first_frame = float(header.source.get("first_frame", 0))
     duration = max((annotation and annotation.duration_seconds) or 0.0, header.duration_seconds)
     times, problems, late = [], [], []
     for point in points:
         if point.seconds is not None:
             seconds, given = point.seconds, ""
+        elif steps := header.source.get("frame_steps"):  # no constant rate: neither the average nor another tells
+            assert point.frame is not None
+            seconds, given = first_frame + seconds_at(steps, point.frame), f"frame {point.frame:g} at a variable rate, "
         elif fps:
             assert point.frame is not None
-            seconds, given = point.frame / fps, f"frame {point.frame:g} at {fps:g} fps, "
+            seconds, given = first_frame + point.frame / fps, f"frame {point.frame:g} at {fps:g} fps, "
         else:
             problems.append(
                 f"line {point.line}: point is a frame of {point.video_id}, whose frame rate is unknown; "

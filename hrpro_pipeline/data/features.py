@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from hrpro_pipeline.data.files import holds_videos, is_safe_id, replacing
+from hrpro_pipeline.data.frame_times import checked_steps
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.data.storage import Location, exists, is_url, joined, opened, upload
 from hrpro_pipeline.errors import HrproError, ProblemsError
@@ -37,7 +38,9 @@ class FeatureHeader:
         widths: channels D by stream, in the order rgb, flow.
         duration_seconds: length of the video on the clock.
         num_frames: frames on the clock.
-        source: name, size, sha256 and fps of the video; empty for imported features.
+        source: name, size, sha256 and fps of the video, `frame_steps` of one whose rate is not constant (see
+            `data.frame_times`), `first_frame` in seconds of one that starts with sound alone; empty for imported
+            features.
         settings: everything that shaped the numbers.
         weights: digest of the network's weights by stream.
         record: decoder, device, fall-backs, versions: facts that did not shape the numbers.
@@ -373,6 +376,8 @@ def _build_header(file: h5py.File) -> FeatureHeader:
     records = {name: json.loads(attributes[name]) if name in attributes else {} for name in _JSON_ATTRIBUTES}
     if wrong := [name for name, value in records.items() if not isinstance(value, dict)]:
         raise ValueError(f"{', '.join(wrong)}: not a JSON object")
+    checked_steps(records["source"].get("frame_steps", []))
+    float(records["source"].get("first_frame", 0))
     return FeatureHeader(
         video_id=str(attributes["video_id"]),
         num_snippets=next(iter(shapes.values()))[0],

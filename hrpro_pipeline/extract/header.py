@@ -15,6 +15,9 @@ from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.extract.extractor import Extractor
 from hrpro_pipeline.extract.video.process import DecodeRecord
 
+# Kept where there is something to say.
+_RARE_FACTS = ("mirrored", "time_note")
+
 
 def stored_settings(settings: ExtractSettings, flow: str) -> dict[str, Any]:
     """Everything that shapes the numbers, as feature files keep it.
@@ -60,6 +63,9 @@ def feature_header(
 def _stored_record(record: DecodeRecord, extractor: Extractor) -> dict[str, Any]:
     """Facts that did not shape the numbers, as feature files keep them."""
     stored = {name: value for name, value in asdict(record).items() if name not in ("ticks", "seconds")}
+    for name in _RARE_FACTS:
+        if not stored[name]:
+            del stored[name]
     return stored | {
         # Not which of several: files are the same whichever it was.
         "device": extractor.device.type,

@@ -140,6 +140,8 @@ class _Sound:
     @classmethod
     def of(cls, source: VideoInfo, start: float, output: "av.container.OutputContainer") -> "_Sound | None":
         """The sound from `start` on, with a stream for it in `output`; None without sound that can be copied."""
+        if source.num_parts > 1:  # its clock starts again as well, elsewhere
+            return None
         container = open_video(source.path)
         try:
             stream = container.streams.best("audio")

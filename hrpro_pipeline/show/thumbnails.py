@@ -1,6 +1,6 @@
 """Small frames of a video for the report; of long videos key frames, by seeking."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,11 @@ import cv2
 import numpy as np
 
 from hrpro_pipeline.errors import HrproError, one_line
+from hrpro_pipeline.extract.video.continuous import JOINABLE
+from hrpro_pipeline.extract.video.orientation import orientation, upright
 from hrpro_pipeline.extract.video.probe import open_video, probe
+from hrpro_pipeline.extract.video.pyav import numbered_frames
+from hrpro_pipeline.extract.video.streams import picture_delay, video_stream
 
 # The box that a thumbnail is fitted into, in pixels.
 _WIDTH, _HEIGHT = 112, 80
@@ -24,7 +28,7 @@ class FilmStrip:
     """Frames of a video, row by row in one picture.
 
     Attributes:
-        seconds: time of each frame, [N], increasing; the video's first frame is at 0.
+        seconds: time of each frame, [N], increasing, from second 0 of the video on.
         width, height: of one frame in the picture, in pixels.
         columns: frames in a row.
         jpeg: the picture.
@@ -51,9 +55,9 @@ def film_strip(path: Path, count: int) -> FilmStrip:
     codec = ""
     try:
         with open_video(path) as container:
-            if not container.streams.video:
+            stream = video_stream(container)
+            if stream is None:
                 raise HrproError(f"{path.name}: no video stream; expected a video")
-            stream = container.streams.video[0]
             codec = stream.codec_context.name
             for time, frame in _spread_frames(container, stream, path, count):
                 images.append(_thumbnail(frame, float(stream.sample_aspect_ratio or 1)))
@@ -89,27 +93,43 @@ def _spread_frames(
         raise ValueError("its video stream has no clock")
     tick = float(stream.time_base)
     start = (stream.start_time or 0) * tick
-    duration = stream.duration * tick if stream.duration else (container.duration or 0) / 1e6
-    if duration <= 0:
-        duration = probe(path).duration_seconds
-    middles = (np.arange(count) + 0.5) * duration / count
+    delay = picture_delay(container, start)
+    start -= delay
+    duration = delay + stream.duration * tick if stream.duration else (container.duration or 0) / 1e6
+    if duration <= 0 or container.format.name in JOINABLE:
+        info = probe(path)
+        duration = info.duration_seconds
+        if info.time_note is not None:  # what FFmpeg takes for a frame's time is not to be sought
+            frames = ((float(info.timestamps[number]), frame) for number, frame in numbered_frames(info))
+            return _first_frames(frames, _middles(duration, count))
+    middles = _middles(duration, count)
     rate = float(stream.average_rate or 30)
     num_pixels = duration * rate * stream.codec_context.width * stream.codec_context.height
-    frames = _decoded_frames if num_pixels <= _MOST_PIXELS else _key_frames
-    return frames(container, stream, start, middles)
+    read = _decoded_frames if num_pixels <= _MOST_PIXELS else _key_frames
+    return read(container, stream, start, middles)
+
+
+def _middles(duration: float, count: int) -> np.ndarray:
+    return (np.arange(count) + 0.5) * duration / count
+
+
+def _first_frames(
+    frames: Iterable[tuple[float, av.VideoFrame]], middles: np.ndarray
+) -> Iterator[tuple[float, av.VideoFrame]]:
+    """The first frame from each time on; a frame is given once."""
+    index = 0
+    for seconds, frame in frames:
+        if index < len(middles) and seconds >= middles[index]:
+            yield seconds, frame
+            index = int(np.searchsorted(middles, seconds, "right"))
 
 
 def _decoded_frames(
     container: "av.container.InputContainer", stream: av.VideoStream, start: float, middles: np.ndarray
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """The first frame from each time on, by decoding all; a frame is given once."""
+    """As `_first_frames`, by decoding all."""
     stream.thread_type = "AUTO"
-    index = 0
-    for frame in container.decode(stream):
-        seconds = (frame.time or 0.0) - start
-        if index < len(middles) and seconds >= middles[index]:
-            yield seconds, frame
-            index = int(np.searchsorted(middles, seconds, "right"))
+    return _first_frames((((frame.time or 0.0) - start, frame) for frame in container.decode(stream)), middles)
 
 
 def _key_frames(
@@ -129,9 +149,9 @@ def _key_frames(
 
 def _thumbnail(frame: av.VideoFrame, pixel_width: float) -> np.ndarray:
     """The frame turned upright and fitted into the box, RGB uint8 [h, w, 3]; a pixel may be wider than high."""
-    turns = round(frame.rotation / 90) % 4
-    box = (_WIDTH, _HEIGHT) if turns % 2 == 0 else (_HEIGHT, _WIDTH)
+    rotation, mirrored = orientation(frame)
+    box = (_WIDTH, _HEIGHT) if rotation % 180 == 0 else (_HEIGHT, _WIDTH)
     sides = (frame.width * pixel_width, frame.height)
     scale = min(box[0] / sides[0], box[1] / sides[1])
     width, height = (max(2, round(side * scale)) for side in sides)
-    return np.rot90(frame.reformat(width=width, height=height, format="rgb24").to_ndarray(), turns)
+    return upright(frame.reformat(width=width, height=height, format="rgb24").to_ndarray(), rotation, mirrored)

@@ -1,5 +1,6 @@
 """First stage: videos to chunks of resized frames."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -11,7 +12,9 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Extractor, Job, OnFrames
 from hrpro_pipeline.extract.preprocess import Windows
 from hrpro_pipeline.extract.stages.passage import Decoded, Passage, as_hrpro_error, make_current
-from hrpro_pipeline.extract.video.process import DecodeRequest, DecoderProcess
+from hrpro_pipeline.extract.video.process import DecodeRecord, DecodeRequest, DecoderProcess
+
+log = logging.getLogger(__name__)
 
 # Between signs of life while a video is copied and read through.
 _ALIVE_SECONDS = 5.0
@@ -46,6 +49,8 @@ def _decoded(
             for item in items:
                 if video.failed:  # in a later stage
                     return
+                if isinstance(item, DecodeRecord) and item.time_note is not None:
+                    log.warning("%s: %s", job.video_id, item.time_note)
                 yield video, item
 
 

@@ -176,4 +176,8 @@ def _features(video: Passage, extractor: Extractor) -> VideoFeatures | HrproErro
     except HrproError as error:
         return error
     source = video.source | {"fps": round(video.facts.fps, 6)}
+    if video.facts.frame_steps:
+        source["frame_steps"] = video.facts.frame_steps
+    if video.facts.first_frame:
+        source["first_frame"] = video.facts.first_frame
     return VideoFeatures(streams, feature_header(video.video_id, source, video.record, streams, extractor))

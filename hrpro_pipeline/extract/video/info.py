@@ -11,16 +11,20 @@ class VideoInfo:
     """Facts about a video stream that its container gives, without decoding.
 
     Attributes:
-        timestamps: presentation times in seconds, float64 [num_packets], sorted, the first at 0.
-        start_seconds: the container's time of the first frame.
+        timestamps: presentation times in seconds, float64 [num_packets], sorted. The first one is 0, or later where
+            sound starts before the picture: second 0 is where players start.
+        start_seconds: the container's time of second 0.
         last_frame_seconds: how long the last frame is shown.
         tolerance_seconds: by so much the container rounds its timestamps.
-        fps: frames a second on average.
+        fps: frames a second on average, from the first one on.
         width, height: in pixels, before rotation.
         rotation: degrees counter-clockwise by which frames are turned for display; a multiple of 90.
         container, pixel_format: FFmpeg's names.
         stream_index: which of the container's streams it is.
         incomplete: how the container says that a part of the video is not in the file; None if it does not.
+        mirrored: whether frames are mirrored left to right, before they are turned.
+        num_parts: of which the stream was joined, each with a clock of its own; their frames follow each other.
+        time_note: what was assumed about the times of its frames, in a line; None for nothing.
     """
 
     path: Path
@@ -37,6 +41,9 @@ class VideoInfo:
     stream_index: int
     num_video_streams: int
     incomplete: str | None = None
+    mirrored: bool = False
+    num_parts: int = 1
+    time_note: str | None = None
 
     @property
     def num_packets(self) -> int:
@@ -48,4 +55,4 @@ class VideoInfo:
 
     @property
     def fps(self) -> float:
-        return self.num_packets / self.duration_seconds
+        return self.num_packets / (self.duration_seconds - float(self.timestamps[0]))

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.stream import Disposition
 
 from hrpro_pipeline.data.videos import video_file
 from hrpro_pipeline.errors import HrproError, one_line
 from hrpro_pipeline.extract.video.containers import cut_off
+from hrpro_pipeline.extract.video.continuous import Continuous
 from hrpro_pipeline.extract.video.info import VideoInfo
+from hrpro_pipeline.extract.video.orientation import orientation
+from hrpro_pipeline.extract.video.streams import picture_delay, video_stream
 
 # Containers that hold their own data. Play lists (hls, concat, dash) would read other files or the network.
 _FORMATS = "mov,mp4,m4a,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,h264,hevc,m4v,gif,3gp,mj2,ivf,nut,mxf"
@@ -28,10 +30,10 @@ MAX_PACKETS = 10_000_000
 MAX_HOURS = 100
 
 
-def open_video(path: Path) -> "av.container.InputContainer":
-    """A media file as PyAV opens it, with what it may open limited to itself."""
+def open_video(path: Path, **options: str) -> "av.container.InputContainer":
+    """A media file as PyAV opens it, with what it may open limited to itself, and other options of FFmpeg."""
     # As `options`, they would go to the streams as well, where PyAV before 17 crashes on MPEG-PS.
-    return av.open(str(path), container_options=_OPEN_OPTIONS)
+    return av.open(str(path), container_options=options | _OPEN_OPTIONS)
 
 
 def probe(path: Path) -> VideoInfo:
@@ -46,7 +48,7 @@ def probe(path: Path) -> VideoInfo:
             info = _read_info(path, container)
     except (av.FFmpegError, ValueError) as error:
         raise HrproError(f"{path.name}: not a video that can be read ({one_line(error)})") from None
-    return _with_rotation(info)
+    return _with_orientation(info)
 
 
 def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInfo:
@@ -56,14 +58,17 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
     assert context.pix_fmt is not None
     width, height = context.width, context.height
     tick = float(stream.time_base)
-    rate = float(stream.average_rate or stream.guessed_rate or 0)
     packets = _read_packets(path, container, stream)
+    # Where there are no timestamps, FFmpeg's average is a default of its own; the guess heeds the stream's header.
+    average_rate = None if packets.are_untimed else stream.average_rate
+    rate = float(average_rate or stream.guessed_rate or 0)
     packet_seconds = _packet_seconds(path, packets, tick, rate)
+    delay = picture_delay(container, float(packet_seconds[0]))
     info = VideoInfo(
         path=path,
-        timestamps=packet_seconds - packet_seconds[0],
-        start_seconds=float(packet_seconds[0]),
-        last_frame_seconds=_last_frame_seconds(packet_seconds, packets.last_duration, stream, tick, rate),
+        timestamps=packet_seconds - packet_seconds[0] + delay,
+        start_seconds=float(packet_seconds[0]) - delay,
+        last_frame_seconds=_last_frame_seconds(packet_seconds, packets, stream, tick, rate),
         tolerance_seconds=min(tick / 2, _MOST_ROUNDING),
         width=width,
         height=height,
@@ -73,6 +78,8 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
         pixel_format=context.pix_fmt,
         stream_index=stream.index,
         num_video_streams=len(container.streams.video),
+        num_parts=packets.num_parts,
+        time_note=_time_note(packets, rate, stream),
     )
     if not info.duration_seconds <= MAX_HOURS * 3600:
         raise HrproError(f"{path.name}: {info.duration_seconds / 3600:.0f} hours long; longer than {MAX_HOURS}; cut it")
@@ -81,8 +88,8 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
 
 def _video_stream(path: Path, container: "av.container.InputContainer") -> av.VideoStream:
     """The video stream to decode. Raises HrproError for none, and for one without clock or size, or over a limit."""
-    stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream) or stream.disposition & Disposition.attached_pic:
+    stream = video_stream(container)
+    if stream is None:
         raise HrproError(f"{path.name}: no video stream; expected a video")
     if not stream.time_base:
         raise HrproError(f"{path.name}: its video stream has no clock; re-encode or remove it")
@@ -101,22 +108,29 @@ def _video_stream(path: Path, container: "av.container.InputContainer") -> av.Vi
 class _Packets:
     """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0.
 
-    `num_read` counts the others as well; `stopped_by` is the error at which reading stopped.
+    `num_read` counts the others as well; `num_parts` is as in `VideoInfo`; `stopped_by` is the error that ended it.
     """
 
     stamps: np.ndarray
     num_untimed: int
     last_duration: int
     num_read: int
+    num_parts: int
     stopped_by: str | None
+
+    @property
+    def are_untimed(self) -> bool:
+        """Whether the times of frames are unknown: a raw stream."""
+        return self.num_untimed > 0 or (len(self.stamps) > 1 and float(np.ptp(self.stamps)) == 0)
 
 
 def _read_packets(path: Path, container: "av.container.InputContainer", stream: av.VideoStream) -> _Packets:
     stamps = array("q")  # eight bytes a packet, whatever its size
     num_untimed = num_read = last = last_duration = 0
     stopped_by = None
+    continuous = Continuous(container.demux(stream), container.format.name)
     try:
-        for packet in container.demux(stream):
+        for packet in continuous:
             num_read += bool(packet.size)
             # Frames of discarded packets (before the start of an edit) are never shown.
             if not packet.size or packet.is_discard:
@@ -134,20 +148,32 @@ def _read_packets(path: Path, container: "av.container.InputContainer", stream: 
         if not num_read:
             raise
         stopped_by = one_line(error)
-    return _Packets(np.array(stamps, np.float64), num_untimed, last_duration, num_read, stopped_by)
+    times = np.array(stamps, np.float64)
+    return _Packets(times, num_untimed, last_duration, num_read, continuous.num_parts, stopped_by)
 
 
 def _packet_seconds(path: Path, packets: _Packets, tick: float, rate: float) -> np.ndarray:
     """The container's times of all frames in seconds, sorted: float64 [frames], at least one."""
     seconds = np.sort(packets.stamps) * tick
-    if packets.num_untimed or (len(seconds) > 1 and seconds[0] == seconds[-1]):
-        # A raw stream without timestamps: its nominal rate is all there is.
+    if packets.are_untimed:
+        # Its nominal rate is all there is.
         if rate <= 0:
             raise HrproError(f"{path.name}: frames without timestamps or rate; re-encode or remove it")
         seconds = np.arange(len(seconds) + packets.num_untimed) / rate
     if len(seconds) == 0:
         raise HrproError(f"{path.name}: no video frames; re-encode or remove it")
     return seconds
+
+
+def _time_note(packets: _Packets, rate: float, stream: av.VideoStream) -> str | None:
+    """What is assumed about the times of frames, in words."""
+    if packets.are_untimed:
+        if stream.codec_context.framerate:
+            return f"no timestamps: taken at {rate:g} frames a second, the rate in its header"
+        return f"no timestamps and no rate: taken at {rate:g} frames a second"
+    if packets.num_parts > 1:
+        return f"its timestamps start again: taken as {packets.num_parts} parts, one after the other"
+    return None
 
 
 def _missing_part(
@@ -162,8 +188,10 @@ def _missing_part(
     cut = cut_off(info.path, info.container)
     if cut is not None:
         return cut
-    if info.container.startswith("mov") and stream.frames - packets.num_read > max(2, 0.05 * stream.frames):
-        return f"{packets.num_read} of {stream.frames} frames are in the file"
+    if info.container.startswith("mov") and _lacks_frames(stream, packets.num_read):
+        num_held = _num_held(info)
+        if _lacks_frames(stream, num_held):
+            return f"{num_held} of {stream.frames} frames are in the file"
     if info.container.startswith("matroska") and container.duration:
         promised = container.duration / 1e6
         hours = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
@@ -177,17 +205,27 @@ def _missing_part(
     return None
 
 
+def _lacks_frames(stream: av.VideoStream, count: int) -> bool:
+    return stream.frames - count > max(2, 0.05 * stream.frames)
+
+
+def _num_held(info: VideoInfo) -> int:
+    """Frames in a file of the MP4 family, whichever of them its edit list shows."""
+    with open_video(info.path, ignore_editlist="1") as container:
+        return sum(bool(packet.size) for packet in container.demux(container.streams[info.stream_index]))
+
+
 def _last_frame_seconds(
-    packet_seconds: np.ndarray, last_duration: int, stream: av.VideoStream, tick: float, rate: float
+    packet_seconds: np.ndarray, packets: _Packets, stream: av.VideoStream, tick: float, rate: float
 ) -> float:
     """How long the last frame is shown.
 
     By the container's last packet and by the end of its stream, the shorter of both; else the median interval.
     """
     candidates = []
-    if last_duration:
-        candidates.append(last_duration * tick)
-    if stream.duration:
+    if packets.last_duration:
+        candidates.append(packets.last_duration * tick)
+    if stream.duration and packets.num_parts == 1:
         end = ((stream.start_time or 0) + stream.duration) * tick
         candidates.append(end - float(packet_seconds[-1]))
     positive = [seconds for seconds in candidates if seconds > tick / 2]
@@ -198,15 +236,16 @@ def _last_frame_seconds(
     return 1 / rate if rate > 0 else 0.04
 
 
-def _with_rotation(info: VideoInfo) -> VideoInfo:
-    """The first frame tells the rotation; a video whose first frame cannot be decoded keeps 0 and fails later."""
+def _with_orientation(info: VideoInfo) -> VideoInfo:
+    """The first frame tells the orientation; a video whose first frame cannot be decoded keeps none and fails later."""
     try:
         with open_video(info.path) as container:
             stream = container.streams[info.stream_index]
             assert isinstance(stream, av.VideoStream)
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             for frame in container.decode(stream):
-                return replace(info, rotation=round(frame.rotation / 90) * 90 % 360)
+                rotation, mirrored = orientation(frame)
+                return replace(info, rotation=rotation, mirrored=mirrored)
     except (av.FFmpegError, OSError):
         pass
     return info

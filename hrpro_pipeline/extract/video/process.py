@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hrpro_pipeline.base.child import Channel, Child, ChildError, serve
+from hrpro_pipeline.data.frame_times import Steps, frame_steps
 from hrpro_pipeline.errors import HrproError, one_line
 from hrpro_pipeline.extract.video.clock import MAX_CLOCK_FPS, num_clock_frames, resample
 from hrpro_pipeline.extract.video.decoding import decode, decoder_chain
@@ -45,11 +46,18 @@ class DecodeRequest:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """Facts that are known before a video's first frame: ticks on the clock, seconds, average rate."""
+    """Facts that are known before a video's first frame: ticks on the clock, seconds, average rate.
+
+    Attributes:
+        frame_steps: the times of frames whose rate is not constant, as `frame_times.frame_steps` gives them.
+        first_frame: seconds.
+    """
 
     total_ticks: int
     duration_seconds: float
     fps: float
+    frame_steps: Steps
+    first_frame: float
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class DecodeRecord:
         ticks: on the clock up to the last decoded frame's end.
         seconds: up to there.
         partial_reason: why decoding stopped in the middle; None if it did not.
+        mirrored, time_note: as in `VideoInfo`.
     """
 
     decoder: str
@@ -72,6 +81,8 @@ class DecodeRecord:
     ticks: int
     seconds: float
     partial_reason: str | None
+    mirrored: bool
+    time_note: str | None
 
 
 StreamItem = VideoFacts | FrameChunk | DecodeRecord
@@ -96,7 +107,9 @@ def stream_video(
         skip_decoders=skip_decoders,
     )
     info = decoding.info
-    yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps)
+    first_frame = float(info.timestamps[0])
+    steps = frame_steps(info.timestamps - first_frame, info.fps)
+    yield VideoFacts(num_clock_frames(info, request.fps), info.duration_seconds, info.fps, steps, round(first_frame, 6))
     ticks = 0
     clock_frames = resample(decoding, info, request.fps, lambda: decoding.partial_reason is not None)
     for chunk in frame_chunks(clock_frames, request.resize):
@@ -113,6 +126,8 @@ def stream_video(
         ticks=ticks,
         seconds=decoding.decoded_part.duration_seconds,
         partial_reason=decoding.partial_reason,
+        mirrored=info.mirrored,
+        time_note=info.time_note,
     )
 
 

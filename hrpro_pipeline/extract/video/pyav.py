@@ -10,7 +10,9 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from hrpro_pipeline.errors import one_line
+from hrpro_pipeline.extract.video.continuous import Continuous
 from hrpro_pipeline.extract.video.info import VideoInfo
+from hrpro_pipeline.extract.video.orientation import upright
 from hrpro_pipeline.extract.video.probe import MAX_PIXELS, open_video
 from hrpro_pipeline.extract.video.reading import DecodingStoppedError, NumberedFrame, OpenedVideo
 
@@ -30,10 +32,15 @@ def open_pyav(info: VideoInfo, first: int, device: str = "cpu") -> OpenedVideo:
 def first_frame_difference(image: np.ndarray, info: VideoInfo) -> np.ndarray:
     """Levels between another decoder's first frame and PyAV's, [H, W, 3]; 255 for one of another size."""
     with closing(_decoded(info)) as frames:
-        expected = _rgb(next(frames), info.rotation)
+        expected = _rgb(next(frames), info)
     if image.shape != expected.shape:
         return np.full(expected.shape, 255)
     return np.abs(image.astype(np.int16) - expected)
+
+
+def numbered_frames(info: VideoInfo) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Frames as they are stored, each with its number among the container's timestamps. Raises av.FFmpegError."""
+    return _with_numbers(_decoded(info), info)
 
 
 def has_halved_chroma(pixels: av.VideoFormat) -> bool:
@@ -74,7 +81,7 @@ def _frames_from(first: int, info: VideoInfo) -> Iterator[NumberedFrame]:
     try:
         for number, frame in _with_numbers(source, info):
             if number >= first:
-                image = _rgb(frame, info.rotation)
+                image = _rgb(frame, info)
                 num_read += 1
                 yield number, image
     except (av.FFmpegError, ValueError) as error:  # a pixel format that cannot be converted
@@ -98,7 +105,8 @@ def _decoded(info: VideoInfo) -> Generator[av.VideoFrame, None, None]:
         assert isinstance(stream, av.VideoStream)
         # The size in the container may be another than in the stream, which may also change it.
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        yield from container.decode(stream)
+        for packet in Continuous(container.demux(stream), info.container):
+            yield from packet.decode()
 
 
 def _with_numbers(frames: Iterable[av.VideoFrame], info: VideoInfo) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -135,12 +143,12 @@ def _nearest(timestamps: np.ndarray, seconds: float) -> int:
     return int(np.searchsorted(timestamps, nearest))
 
 
-def _rgb(frame: av.VideoFrame, rotation: int) -> np.ndarray:
+def _rgb(frame: av.VideoFrame, info: VideoInfo) -> np.ndarray:
     """RGB uint8 [H, W, 3] with the levels that torchcodec gives, and decord where it is used."""
     if has_halved_chroma(frame.format) and (frame.interlaced_frame or num_bits(frame.format) > 8):
         frame = _without_labels(frame)
     image = frame.to_ndarray(format="rgb24", interpolation=Interpolation.BICUBIC)
-    return np.ascontiguousarray(np.rot90(image, rotation // 90))
+    return np.ascontiguousarray(upright(image, info.rotation, info.mirrored))
 
 
 def _without_labels(frame: av.VideoFrame) -> av.VideoFrame:

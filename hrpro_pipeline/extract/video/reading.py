@@ -68,13 +68,16 @@ def frames_in_chunks(read: Callable[[range], Any], info: VideoInfo, first: int) 
 
 
 def check_container(info: VideoInfo) -> None:
-    """Raise RuntimeError for a file that only PyAV should open.
+    """Raise RuntimeError for a file that only PyAV should open, by what its container says.
 
     In streams without an index (MPEG-TS, MPEG-PS, raw) both other decoders lose the frames before the second key
-    frame. And neither can be told what it may open, so neither is given what it could take for a play list.
+    frame. And neither can be told what it may open, so neither is given what it could take for a play list. Neither
+    mirrors frames, either, which the first one may not show.
     """
     if not starts_as(info.path, info.container):
         raise RuntimeError(f"not used for such files ({info.container})")
+    if info.mirrored:
+        raise RuntimeError("it does not mirror frames")
 
 
 def decoder_error(error: Exception, info: VideoInfo) -> str:
