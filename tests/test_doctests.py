@@ -25,6 +25,7 @@ MODULES = [
     "data.annotations",
     "data.detections",
     "data.features",
+    "data.names",
     "data.points",
     "data.snippets",
     "extract.flow",

@@ -8,7 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from hrpro_pipeline.data.annotations import finite_number
 from hrpro_pipeline.data.files import is_safe_id, read_text, write_text
+from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 SCHEMA = "hrpro.detections/1"
@@ -194,14 +196,16 @@ def _parse_video(name: str, content: dict[str, Any]) -> tuple[VideoDetections, l
     detections, detection_problems = _parse_detections(name, content.get("detections"))
     curves, curve_problems = _parse_curves(name, content.get("curves"))
     duration, reason, classes = (content.get(key) for key in ("duration", "partial_reason", "classes"))
+    if isinstance(duration, int | float) and finite_number(duration) is None:
+        id_problems.append(f"{name}: duration is {duration}; expected seconds")
     video = VideoDetections(
         video_id,
         detections,
-        float(duration) if isinstance(duration, int | float) else None,
+        finite_number(duration) if isinstance(duration, int | float) else None,
         str(content.get("source", "")),
         str(content.get("model", "")),
         curves,
-        tuple(map(str, classes)) if isinstance(classes, list) else (),
+        tuple(class_name(str(label)) for label in classes) if isinstance(classes, list) else (),
         None if reason is None else str(reason),
     )
     return video, [*id_problems, *detection_problems, *curve_problems]
@@ -215,9 +219,21 @@ def _parse_detections(place: str, items: Any) -> tuple[tuple[Detection, ...], li
     for number, item in enumerate(items, start=1):
         try:
             start, end = map(float, item["segment"])
-            detections.append(Detection(str(item["label"]), float(item["score"]), start, end))
+            detection = Detection(class_name(str(item["label"])), float(item["score"]), start, end)
         except (KeyError, TypeError, ValueError, OverflowError):
             problems.append(f"{place}, detection {number}: expected label, score and segment [start, end]")
+            continue
+        if not detection.label:
+            problems.append(f"{place}, detection {number}: label is {item['label']!r}; expected a class name")
+        elif not all(map(math.isfinite, (detection.score, start, end))):
+            problems.append(
+                f"{place}, detection {number}: score {detection.score}, segment [{start}, {end}]; "
+                "expected finite numbers"
+            )
+        elif end < start:
+            problems.append(f"{place}, detection {number}: segment [{start}, {end}]; expected start <= end")
+        else:
+            detections.append(detection)
     return tuple(detections), problems
 
 
@@ -228,7 +244,7 @@ def _parse_curves(place: str, value: Any) -> tuple[Curves | None, list[str]]:
         curves = Curves(
             float(value["start"]),
             float(value["seconds_per_point"]),
-            tuple(map(str, value["classes"])),
+            tuple(class_name(str(label)) for label in value["classes"]),
             tuple(tuple(map(float, row)) for row in value["scores"]),
             tuple(map(float, value["attention"])),
         )

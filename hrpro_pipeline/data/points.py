@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hrpro_pipeline.data.annotations import finite_number
 from hrpro_pipeline.data.files import is_safe_id, read_text
+from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 
@@ -76,7 +77,9 @@ class _Row:
         column = "time" if content.get("time") or "point" not in columns else "point"
         text = content.get(column, "")
         value = finite_number(text)
-        return cls(content.get("video_id", ""), content.get("class", ""), column, text, value, len(cells), line)
+        return cls(
+            content.get("video_id", ""), class_name(content.get("class", "")), column, text, value, len(cells), line
+        )
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[_Row]]:

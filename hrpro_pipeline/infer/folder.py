@@ -142,9 +142,11 @@ class ResultWriter:
         """Write the result of a video, or keep it for the file of all."""
         self.done.append(result.video_id)
         header = result.header
+        # A refined start may come after its end: there is nothing of the video in such a detection.
+        detections = tuple(item for item in result.detections if item.start_seconds <= item.end_seconds)
         video = VideoDetections(
             result.video_id,
-            result.detections,
+            detections,
             header.duration_seconds,
             str(header.source.get("name", f"{result.video_id}.h5")),
             self._model,
