@@ -25,6 +25,7 @@ MODULES = [
     "data.annotations",
     "data.detections",
     "data.features",
+    "data.files",
     "data.names",
     "data.points",
     "data.snippets",

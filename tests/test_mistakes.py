@@ -129,11 +129,6 @@ def test_classes_that_are_not_annotated(here: Path) -> None:
     says(train("--annotations", "gt.json", points="p.csv"), "unknown class", "p.csv: line 2", "did you mean 'jump'?")
 
 
-def test_ids_with_suffix(here: Path) -> None:
-    (here / "p.csv").write_text("video_id,class,time\nv00.mp4,jump,2\n")
-    says(train(points="p.csv"), "leave the suffix out", "v00.mp4: no features", "'v00'")
-
-
 def test_points_of_videos_without_features(here: Path) -> None:
     (here / "p.csv").write_text(POINTS.replace("v00", "v_00"))
     says(train(points="p.csv"), "extract it, or leave it out with --videos", "v_00: no features", "did you mean 'v00'?")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrpro_pipeline.data.files import is_safe_id, read_text
+from hrpro_pipeline.data.files import is_safe_id, read_text, video_id_of
 from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
@@ -65,10 +65,23 @@ def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
         problems.append("'database' is empty; expected at least one video")
     for video_id, entry in database.items():
         problems += _entry_problems(video_id, entry)
+    problems += _shared_ids(database)
     if problems:
         raise ProblemsError(str(path), problems)
     _warn_of_mended(path, database)
-    return {video_id: _annotation(video_id, entry) for video_id, entry in database.items()}
+    annotations = (_annotation(video_id_of(name), entry) for name, entry in database.items())
+    return {annotation.video_id: annotation for annotation in annotations}
+
+
+def _shared_ids(names: Iterable[str]) -> list[str]:
+    """Names that are the same video's."""
+    first_by_id: dict[str, str] = {}
+    problems = []
+    for name in filter(is_safe_id, names):
+        first = first_by_id.setdefault(video_id_of(name), name)
+        if first != name:
+            problems.append(f"{name!r} and {first!r} are both video {video_id_of(name)!r}; expected one entry for it")
+    return problems
 
 
 def _read_json(path: Path) -> tuple[Any, list[str]]:
@@ -193,7 +206,7 @@ def read_ids(path: Path) -> list[str]:
             continue
         if not is_safe_id(video_id):
             problems.append(f"line {number}: {video_id!r} is not usable as a video id")
-        elif video_id in line_of_id:
+        elif (video_id := video_id_of(video_id)) in line_of_id:
             problems.append(f"line {number}: {video_id} is already on line {line_of_id[video_id]}")
         else:
             line_of_id[video_id] = number
@@ -209,14 +222,14 @@ def read_ambiguous(path: Path) -> dict[str, list[tuple[float, float]]]:
     segments: dict[str, list[tuple[float, float]]] = {}
     problems = []
     for number, line in enumerate(read_text(path, "lines of `video start end`").splitlines(), start=1):
-        cells = line.split()
+        cells = line.rsplit(maxsplit=2)
         if not cells:
             continue
         bounds = [finite_number(cell) for cell in cells[1:]]
-        if len(cells) != 3 or bounds[0] is None or bounds[1] is None:
+        if len(cells) != 3 or bounds[0] is None or bounds[1] is None or not is_safe_id(cells[0]):
             problems.append(f"line {number}: {line.strip()!r}; expected `video start end`")
         else:
-            segments.setdefault(cells[0], []).append((bounds[0], bounds[1]))
+            segments.setdefault(video_id_of(cells[0]), []).append((bounds[0], bounds[1]))
     if not segments and not problems:
         problems.append("empty; expected lines of `video start end`")
     if problems:

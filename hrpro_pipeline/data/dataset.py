@@ -277,8 +277,6 @@ def _find_sources(
 
 def _hint_for_missing(video_id: str, paths: Mapping[str, Path]) -> str:
     """A likely id for a video without features; empty for none."""
-    if (stem := Path(video_id).stem) in paths:
-        return f"leave the suffix out: {stem!r}. Else "
     near = difflib.get_close_matches(video_id, paths, n=1)
     return f"did you mean {near[0]!r}? Else " if near else ""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hrpro_pipeline.data.annotations import finite_number
-from hrpro_pipeline.data.files import is_safe_id, read_text, write_text
+from hrpro_pipeline.data.files import is_safe_id, read_text, video_id_of, write_text
 from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
@@ -184,8 +184,11 @@ def _parse_activitynet(name: str, content: dict[str, Any]) -> tuple[list[VideoDe
     model = str(external.get("details", "")) if isinstance(external, dict) else ""
     videos, problems = [], []
     for video_id, items in content["results"].items():
+        if not is_safe_id(video_id):
+            problems.append(f"{name}: video {video_id!r}; expected a plain name")
+            continue
         detections, problems_of_video = _parse_detections(f"{name}, {video_id}", items)
-        videos.append(VideoDetections(video_id, detections, model=model))
+        videos.append(VideoDetections(video_id_of(video_id), detections, model=model))
         problems += problems_of_video
     return videos, problems
 
@@ -199,7 +202,7 @@ def _parse_video(name: str, content: dict[str, Any]) -> tuple[VideoDetections, l
     if isinstance(duration, int | float) and finite_number(duration) is None:
         id_problems.append(f"{name}: duration is {duration}; expected seconds")
     video = VideoDetections(
-        video_id,
+        video_id if id_problems else video_id_of(video_id),
         detections,
         finite_number(duration) if isinstance(duration, int | float) else None,
         str(content.get("source", "")),

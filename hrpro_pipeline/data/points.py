@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpro_pipeline.data.annotations import finite_number
-from hrpro_pipeline.data.files import is_safe_id, read_text
+from hrpro_pipeline.data.files import is_safe_id, read_text, video_id_of
 from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
@@ -130,7 +130,7 @@ def _row_problem(row: _Row, num_columns: int) -> str:
 def _point(row: _Row) -> Point:
     """The point of a line without problems."""
     seconds, frame = (row.value, None) if row.column == "time" else (None, row.value)
-    return Point(row.video_id, row.label, seconds, frame, row.line)
+    return Point(video_id_of(row.video_id), row.label, seconds, frame, row.line)
 
 
 def points_csv(points: Iterable[Point]) -> str:
