@@ -106,6 +106,13 @@ class TestTrainingSet:
         problems = problems_of(lambda: self.load(tmp_path, "a,x,,10\n", annotated=False))
         assert "frame rate is unknown" in problems[0]
 
+    def test_the_first_frame_is_0(self, tmp_path: Path) -> None:
+        store_random(tmp_path / "features", "a", record={"frames_in_container": 192})
+        assert self.load(tmp_path, "a,x,,0\na,x,,191\n", annotated=False).videos[0].snippets.tolist() == [0, 9]
+        (problem,) = problems_of(lambda: self.load(tmp_path, "a,x,,1\na,x,,192\n", annotated=False))
+        assert problem.startswith("line 3: frame 192 is none of the frames 0 to 191 of a")
+        assert problem.endswith("at the video's own rate, from 0")
+
     def test_a_point_in_the_tail_that_snippets_drop_is_kept(self, tmp_path: Path) -> None:
         store_random(tmp_path / "features", "a", duration_seconds=6.9)
         assert self.load(tmp_path, "a,x,6.8,\n").videos[0].snippets.tolist() == [9]

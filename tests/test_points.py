@@ -70,6 +70,19 @@ class TestPoints:
         spread = {"uniform": (0.15, 0.4), "center": (0, 1e-3), "gaussian": (0.01, 0.06)}[distribution]
         assert spread[0] <= np.std(places) <= spread[1]
 
+    @pytest.mark.parametrize("distribution", ["uniform", "center", "gaussian"])
+    def test_inside_the_video(self, tmp_path: Path, caplog: pytest.LogCaptureFixture, distribution: str) -> None:
+        """THUMOS14's own file has segments past the end of their videos."""
+        segments = [[0.01, 0.02], [8, 20], [9.9996, 30], [12, 14]]
+        items = [{"label": f"c{number}", "segment": bounds} for number, bounds in enumerate(segments)]
+        (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": {"duration": 10, "annotations": items}}}))
+        write_points(tmp_path / "gt.json", tmp_path / "out.csv", distribution)
+        points = read_points(tmp_path / "out.csv")
+        assert [point.label for point in points] == ["c0", "c1", "c2"]
+        for point, (start, end) in zip(points, segments, strict=False):
+            assert start <= point.seconds <= min(end, 10)
+        assert "without a point: 1, first a [12, 14]" in caplog.text
+
     def test_a_function_of_the_seed(self, stored: Path, tmp_path: Path) -> None:
         texts = []
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):

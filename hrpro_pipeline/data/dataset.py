@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 import os
 import re
 from collections import Counter
@@ -39,7 +40,7 @@ _MANY_LATE = 2
 _END_TOLERANCE_SECONDS = 0.1
 # Rates that differ by this share are the same one, rounded by a container.
 _RATE_TOLERANCE = 5e-4
-_MIXED_UP = "; a column 'time' is in seconds, a column 'point' has frame indices at the video's own rate"
+_MIXED_UP = "; a column 'time' is in seconds, a column 'point' has frame indices at the video's own rate, from 0"
 
 
 @dataclass(frozen=True)
@@ -301,6 +302,10 @@ def _point_times(points: Sequence[Point], header: FeatureHeader, annotation: Vid
         if seconds > duration + _END_TOLERANCE_SECONDS:
             limit = f"the end of {point.video_id} ({duration:.2f} s)"
             late.append(f"line {point.line}: {given}{seconds:.2f} s is past {limit}")
+        elif point.frame is not None and point.frame >= header.record.get("frames_in_container", math.inf):
+            count = header.record["frames_in_container"]
+            limit = f"the frames 0 to {count - 1} of {point.video_id}"
+            late.append(f"line {point.line}: frame {point.frame:g} is none of {limit}")
     return _PointTimes(times, problems, late)
 
 
