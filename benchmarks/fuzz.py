@@ -3,20 +3,24 @@
     python benchmarks/fuzz.py [--count 300] [--seed 0] [--limit 60] [--only points.csv]
 
 Small made videos, points, annotations, detections and feature files are changed at random: bytes flipped, cut out,
-doubled or moved, numbers and brackets swapped for others. A command reads each in a process of its own. It may
+doubled or moved, numbers and brackets swapped for others. A command reads each in a process forked for it. It may
 succeed, or fail in one line. What ends in a traceback, by a signal, past the limit in seconds, or with files outside of
 its output folder is reported with the number that makes it again, and the exit code is 1.
 """
 
 import argparse
+import contextlib
 import json
+import multiprocessing
+import os
 import random
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -24,12 +28,16 @@ import numpy as np
 from machine import emit
 from made_videos import write_drifting
 
+import hrpro_pipeline.commands.extract
+import hrpro_pipeline.commands.report
+import hrpro_pipeline.commands.train  # noqa: F401  once here, and not in each process
+from hrpro_pipeline.cli import main as command_line
 from hrpro_pipeline.data.detections import Curves, Detection, VideoDetections, write_activitynet, write_detections
 from hrpro_pipeline.data.features import write_features
 from hrpro_pipeline.data.snippets import SnippetClock
 
 CONTAINERS = ("mp4", "mov", "mkv", "avi", "ts", "flv", "mpg", "3gp", "mts", "wmv", "ogv", "mxf", "gif", "webm", "nut")
-CODECS = {"wmv": "wmv2", "ogv": "libtheora", "gif": "gif", "webm": "libvpx", "mxf": "mpeg2video", "mpg": "mpeg1video"}
+CODECS = {"wmv": "wmv2", "ogv": "libvpx", "gif": "gif", "webm": "libvpx", "mxf": "mpeg2video", "mpg": "mpeg1video"}
 # What a text may turn into at a place: other numbers, other marks, other letters.
 WORDS = (
     *(b"NaN", b"Infinity", b"-1", b"1e999", b"null", b"[]", b"{}", b'""', b"true", b"9" * 400, b"[" * 3000, b"-0.3"),
@@ -81,21 +89,38 @@ def _try(folder: Path, file: Path, read: Arguments, rng: random.Random, limit: f
         place = Path(name)
         changed = _made(place / "in") / file.name
         changed.write_bytes(_changed(file.read_bytes(), rng, file.suffix in (".csv", ".json")))
-        command = [sys.executable, "-m", "hrpro_pipeline", *read(changed, _made(place / "out"))]
-        try:
-            result = subprocess.run(command, capture_output=True, timeout=limit, check=False, cwd=_made(place / "here"))
-        except subprocess.TimeoutExpired:
-            return "hang", " ".join(command)
-        output = (result.stdout + result.stderr).decode(errors="replace")
+        log = _made(place / "out") / "log.txt"
+        process = multiprocessing.get_context("fork").Process(
+            target=_run, args=(read(changed, place / "out"), _made(place / "here"), log)
+        )
+        process.start()
+        process.join(limit)
+        hangs = process.is_alive()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        output = log.read_text(errors="replace")
+        if hangs:
+            return "hang", output[-600:]
         strangers = [path for path in place.rglob("*") if path.is_file() and place / "out" not in path.parents]
         strangers += [path for path in folder.iterdir() if path != place]
         if strangers != [changed]:
             return "files elsewhere", f"{strangers}\n{output[-600:]}"
-        if "Traceback" in output or result.returncode not in (0, 1, 2):
-            return "traceback" if "Traceback" in output else f"exit code {result.returncode}", output[-1200:]
-        if result.returncode and "error: " not in output and " failed" not in output:
+        if "Traceback" in output or process.exitcode not in (0, 1, 2):
+            return "traceback" if "Traceback" in output else f"exit code {process.exitcode}", output[-1200:]
+        if process.exitcode and "error: " not in output and " failed" not in output:
             return "no word", output[-600:]
-        return "read" if result.returncode == 0 else "refused", ""
+        return "read" if process.exitcode == 0 else "refused", ""
+
+
+def _run(arguments: list[str], folder: Path, log: Path) -> None:
+    """Run the command line in this process, the first of a new group, in a folder of its own."""
+    os.setsid()
+    os.chdir(folder)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    command_line(arguments)
 
 
 def _changed(data: bytes, rng: random.Random, is_text: bool) -> bytes:
@@ -202,7 +227,7 @@ def _converted(source: Path, path: Path) -> Path:
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
         for number, frame in enumerate(frames.decode(video=0)):
             image = frame.reformat(format=pixels)
-            image.pts, image.time_base = number, 1 / stream.rate  # type: ignore[operator]
+            image.pts, image.time_base = number, Fraction(1, 25)
             container.mux(stream.encode(image))
         container.mux(stream.encode())
     return path
