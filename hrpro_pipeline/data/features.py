@@ -21,7 +21,7 @@ import numpy as np
 from hrpro_pipeline.data.files import holds_videos, is_safe_id, replacing, video_id_of
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.data.storage import Location, exists, is_url, joined, opened, upload
-from hrpro_pipeline.errors import HrproError, ProblemsError
+from hrpro_pipeline.errors import HrproError, ProblemsError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -235,10 +235,7 @@ def read_features(path: Path) -> VideoFeatures:
     """
     with _open(path) as file:
         header = _header(path, file)
-        try:
-            streams = {name: np.asarray(file[name]) for name in header.widths}
-        except OSError as error:
-            raise HrproError(f"{path}: damaged ({error}); delete it and extract the video again") from None
+        streams = {name: np.asarray(file[name]) for name in header.widths}
     if problems := _array_problems(streams):
         raise ProblemsError(str(path), problems)
     return VideoFeatures(streams=streams, header=header)
@@ -329,7 +326,11 @@ def _open(path: Location) -> Iterator[h5py.File]:
                 f"{path}: not a readable HDF5 file ({error}); delete it and extract the video again"
             ) from None
         with file:
-            yield file
+            try:
+                yield file
+            except (RuntimeError, KeyError, OSError, UnicodeDecodeError) as error:  # what h5py makes of damage
+                reason = one_line(error)
+                raise HrproError(f"{path}: damaged ({reason}); delete it and extract the video again") from None
 
 
 def _header(path: Location, file: h5py.File) -> FeatureHeader:
