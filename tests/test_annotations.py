@@ -38,6 +38,22 @@ class TestAnnotations:
         for number, part in enumerate(("a: duration", "a, annotation 1: label", "b: fps", "b, annotation 1", "'../c'")):
             assert any(part in problem for problem in problems), (number, problems)
 
+    def test_segments_without_length_and_early_starts(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        bounds = [[0, 0], [0.01, 0.02], [-0.3, 4], ["5.0", 5], [-0.5, -0.1], [3, 4]]
+        entry = {"annotations": [{"label": "run", "segment": bound} for bound in bounds]}
+        videos = read_annotations(self.write(tmp_path, {"database": {"a": entry, "b": entry}}))
+        spans = [(item.start_seconds, item.end_seconds) for item in videos["a"].segments]
+        assert spans == [(0.01, 0.02), (0, 4), (3, 4)]
+        (text,) = caplog.messages
+        assert "without length, left out: 6 (a [0, 0], ...)" in text
+        assert "start before 0, cut there: 2 (a [-0.3, 4], ...)" in text
+
+    @pytest.mark.parametrize("bounds", [[2, 1], [0.5, -0.2], [-3, 2], [-0.1, -0.2]])
+    def test_reversed_or_far_too_early(self, tmp_path: Path, bounds: list[float]) -> None:
+        entry = {"annotations": [{"label": "run", "segment": [0, 0]}, {"label": "run", "segment": bounds}]}
+        (problem,) = problems_of(read_annotations, self.write(tmp_path, {"database": {"a": entry}}))
+        assert problem.startswith("a, annotation 2: segment")
+
     def test_numbers_as_text(self, tmp_path: Path) -> None:
         entry = {"annotations": [{"label": "run", "segment": ["67.5", "75.9"]}]}
         videos = read_annotations(self.write(tmp_path, {"database": {"a": entry}}))

@@ -75,6 +75,19 @@ def test_bad_usage_is_2(arguments: list[str]) -> None:
     assert hrpro(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize("name", ["-0r0HEwAYiQ.mp4", "--b.MKV", "-d"])
+def test_a_path_that_begins_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    result = hrpro("extract", "--out", "x", name)
+    assert result.exit_code == 2
+    assert f"for the path {name}, write ./{name}, or -- " in result.output
+    for paths in ([f"./{name}"], ["--", name]):
+        result = hrpro("extract", "--out", "x", "--weights", "random", *paths)
+        assert "No such option" not in result.output and "empty file (0 bytes)" in result.output
+    assert "for the path" not in hrpro("extract", "--out", "x", "--frob", name).output
+
+
 def test_the_real_command_reports_one_line_without_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hrpro_pipeline", "info", str(tmp_path)]
     plain = subprocess.run(command, capture_output=True, text=True, check=False)

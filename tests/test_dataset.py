@@ -5,6 +5,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from conftest import problems_of
 from made_features import store_random
 
@@ -31,13 +32,26 @@ class TestTrainingSet:
 
     def test_joins(self, tmp_path: Path) -> None:
         store_random(tmp_path / "features", "a")
-        store_random(tmp_path / "features", "b")
+        store_random(tmp_path / "features", "b", source={})
         data = self.load(tmp_path, "a,y,3.2,\na,x,0.1,\nb,x,,10\n")
         assert data.classes == ("x", "y")
         first, second = data.videos
         np.testing.assert_allclose(first.positions, [0.1 / 0.64, 5.0])
         assert (first.labels.tolist(), first.snippets.tolist()) == ([0, 1], [0, 5])
         assert second.snippets.tolist() == [1]  # frame 10 at 10 fps is 1 s
+
+    @pytest.mark.parametrize(("own", "snippet"), [(25.0, 3), (10.02, 9), (9.999, 9), (10.0, 9)])
+    def test_annotated_rate_that_is_not_the_videos_own(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, own: float, snippet: int
+    ) -> None:
+        store_random(tmp_path / "features", "a", source={"fps": own})
+        store_random(tmp_path / "features", "b", source={"fps": own})
+        data = self.load(tmp_path, "a,x,,60\nb,x,1,\n")  # annotated: 10 fps
+        assert data.videos[0].snippets.tolist() == [snippet]
+        assert data.videos[0].positions == pytest.approx(60 / (10 if own == 9.999 else own) / 0.64)
+        named = [text for text in caplog.messages if f"a: 10 annotated, {own:.4g} its own" in text]
+        assert len(named) == (own in (25.0, 10.02))
+        assert not any("b:" in text for text in named), "its points are in seconds"
 
     def test_points_alone_are_enough(self, tmp_path: Path) -> None:
         store_random(tmp_path / "features", "a")
@@ -91,6 +105,13 @@ class TestTrainingSet:
         store_random(tmp_path / "features", "a", source={})
         problems = problems_of(lambda: self.load(tmp_path, "a,x,,10\n", annotated=False))
         assert "frame rate is unknown" in problems[0]
+
+    def test_the_first_frame_is_0(self, tmp_path: Path) -> None:
+        store_random(tmp_path / "features", "a", record={"frames_in_container": 192})
+        assert self.load(tmp_path, "a,x,,0\na,x,,191\n", annotated=False).videos[0].snippets.tolist() == [0, 9]
+        (problem,) = problems_of(lambda: self.load(tmp_path, "a,x,,1\na,x,,192\n", annotated=False))
+        assert problem.startswith("line 3: frame 192 is none of the frames 0 to 191 of a")
+        assert problem.endswith("at the video's own rate, from 0")
 
     def test_a_point_in_the_tail_that_snippets_drop_is_kept(self, tmp_path: Path) -> None:
         store_random(tmp_path / "features", "a", duration_seconds=6.9)

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import problems_of
 
+from hrpro_pipeline.cli import main
 from hrpro_pipeline.data.detections import (
     Curves,
     Detection,
@@ -65,6 +67,40 @@ class TestDetections:
         broken = {"results": {"c": [{"label": "x", "score": "high", "segment": [1, 2]}, {"label": "x", "score": 1}]}}
         (tmp_path / "c.json").write_text(json.dumps(broken))
         assert len(problems_of(read_detections, tmp_path)) == 4
+
+    @pytest.mark.parametrize("command", ["evaluate", "report"])
+    @pytest.mark.parametrize(
+        ("score", "segment"), [("NaN", "[1, 2]"), ("1", "[NaN, 2]"), ("1", "[0, Infinity]"), ("1", "[2, 1]")]
+    )
+    def test_every_command_refuses_alike(self, tmp_path: Path, command: str, score: str, segment: str) -> None:
+        fine = '{"label": "run", "score": 1, "segment": [1, 2]}'
+        wrong = f'{{"label": "run", "score": {score}, "segment": {segment}}}'
+        (tmp_path / "all.json").write_text(f'{{"results": {{"a": [{fine}], "b": [{fine}, {wrong}]}}}}')
+        truth = {"database": {"a": {"annotations": [{"label": "run", "segment": [1, 2]}]}}}
+        (tmp_path / "gt.json").write_text(json.dumps(truth))
+        arguments = [command, tmp_path / "all.json", "--annotations", tmp_path / "gt.json"]
+        arguments += ["--out", tmp_path / "page.html"] if command == "report" else []
+        result = CliRunner().invoke(main, [*map(str, arguments)])
+        assert result.exit_code == 1
+        assert "all.json, b, detection 2: " in result.output
+        assert not (tmp_path / "page.html").exists()
+
+    def test_one_threshold(self, tmp_path: Path) -> None:
+        (tmp_path / "all.json").write_text('{"results": {"a": [{"label": "run", "score": 1, "segment": [1, 2]}]}}')
+        truth = {"database": {"a": {"annotations": [{"label": "run", "segment": [1, 2]}]}}}
+        (tmp_path / "gt.json").write_text(json.dumps(truth))
+        arguments = ["evaluate", tmp_path / "all.json", "--annotations", tmp_path / "gt.json", "--json", "--tiou"]
+        result = CliRunner().invoke(main, [*map(str, arguments), "0.5"])
+        assert json.loads(result.stdout)["tiou"] == [0.5]
+        for wrong in ("1.5", "0", "half", "nan", "0.5:"):
+            assert CliRunner().invoke(main, [*map(str, arguments), wrong]).exit_code == 2, wrong
+
+    def test_duration_that_is_no_number(self, tmp_path: Path) -> None:
+        (tmp_path / "v.json").write_text(
+            '{"schema": "hrpro.detections/1", "video_id": "v", "duration": NaN, "detections": []}'
+        )
+        with pytest.raises(HrproError, match="v.json: duration is nan"):
+            read_detections(tmp_path)
 
     def test_nothing_there(self, tmp_path: Path) -> None:
         with pytest.raises(HrproError, match="no detections"):

@@ -25,13 +25,17 @@ MODULES = [
     "data.annotations",
     "data.detections",
     "data.features",
+    "data.files",
     "data.frame_times",
+    "data.names",
     "data.points",
     "data.snippets",
+    "data.tables",
     "extract.flow",
     "extract.i3d",
     "infer.detector",
     "infer.evaluation",
+    "show.fonts",
 ]
 PAGES = sorted(page.name for page in DOCS.glob("*.md") if "\n>>> " in page.read_text())
 SMALL = ["extract.resize=32", "extract.crop=32", "extract.streams=[rgb]"]

@@ -144,3 +144,20 @@ class TestArchive:
     def test_no_archive(self, tmp_path: Path) -> None:
         with pytest.raises(HrproError, match="layout of the published archives"):
             import_archive(tmp_path, tmp_path / "out", CLOCK)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_file_with_damaged_structure_is_refused_in_one_line(tmp_path: Path, seed: int) -> None:
+    """Heaps, trees and headers of HDF5: h5py tells of damage there by errors of many kinds."""
+    path = store_random(tmp_path, "v")
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(seed)
+    for signature in (b"HEAP", b"TREE", b"SNOD", b"OHDR", b"GCOL"):
+        place = data.find(signature)
+        if place >= 0 and rng.random() < 0.5:
+            data[place + rng.integers(0, 64)] ^= 1 << rng.integers(0, 8)
+    path.write_bytes(data)
+    try:
+        assert read_features(path).streams
+    except HrproError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error)

@@ -129,11 +129,6 @@ def test_classes_that_are_not_annotated(here: Path) -> None:
     says(train("--annotations", "gt.json", points="p.csv"), "unknown class", "p.csv: line 2", "did you mean 'jump'?")
 
 
-def test_ids_with_suffix(here: Path) -> None:
-    (here / "p.csv").write_text("video_id,class,time\nv00.mp4,jump,2\n")
-    says(train(points="p.csv"), "leave the suffix out", "v00.mp4: no features", "'v00'")
-
-
 def test_points_of_videos_without_features(here: Path) -> None:
     (here / "p.csv").write_text(POINTS.replace("v00", "v_00"))
     says(train(points="p.csv"), "extract it, or leave it out with --videos", "v_00: no features", "did you mean 'v00'?")
@@ -147,11 +142,18 @@ def test_points_of_videos_without_features(here: Path) -> None:
             ["expected a header video_id,class,time", "no column video_id", "found video"],
         ),
         ("video_id,class,seconds\nv00,jump,4\n", ["no column 'time' (seconds) or 'point' (frame)", "found video_id"]),
-        ("video_id;class;time\nv00;jump;3,5\n", ["save it with commas between the columns", "separated by ';'"]),
+        (
+            "video_id;class;time\nv00;jump;3,5\nv00;jump;2.5\n",
+            ["expected a number of at least 0, such as 3.5", "line 2: time is '3,5'"],
+        ),
+        (
+            "video_id,class,time\nv00,jump,0:00:03:12\n",
+            ["or a clock time such as 1:02:03.4", "line 2: time is '0:00:03:12'"],
+        ),
         ("video_id,class,time\nv00,jump,3,5\n", ["write numbers with a decimal point", "line 2: 4 cells"]),
         (
-            'video_id,class,time\nv00,jump,"3,5"\n',
-            ["expected a number of at least 0, such as 3.5", "line 2: time is '3,5'"],
+            'video_id,class,time\nv00,jump,"3,500"\n',
+            ["expected a number of at least 0, such as 3.5", "line 2: time is '3,500'"],
         ),
         ("video_id,class,time\n", ["no points; expected a line for each action", "p.csv: "]),
         ("video_id,class,time\nv00,jump,\n", ["expected a number of at least 0, such as 3.5", "line 2: time is ''"]),
@@ -168,6 +170,18 @@ def test_points_of_videos_without_features(here: Path) -> None:
 def test_points_files(here: Path, text: str, parts: list[str]) -> None:
     (here / "p.csv").write_text(text)
     says(train(points="p.csv"), *parts, "p.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("video_id,class,time\nv00,прыжок,2\n".encode("cp1251"), "p.csv, line 2: cannot be read as text (not UTF-8)"),
+        (b"PK\x03\x04" + bytes(60), "p.csv: a spreadsheet, not text"),
+    ],
+)
+def test_points_files_that_are_no_text(here: Path, content: bytes, part: str) -> None:
+    (here / "p.csv").write_bytes(content)
+    says(train(points="p.csv"), "save it as 'CSV UTF-8' (comma delimited)", part)
 
 
 def test_points_past_the_end(here: Path) -> None:

@@ -70,6 +70,19 @@ class TestPoints:
         spread = {"uniform": (0.15, 0.4), "center": (0, 1e-3), "gaussian": (0.01, 0.06)}[distribution]
         assert spread[0] <= np.std(places) <= spread[1]
 
+    @pytest.mark.parametrize("distribution", ["uniform", "center", "gaussian"])
+    def test_inside_the_video(self, tmp_path: Path, caplog: pytest.LogCaptureFixture, distribution: str) -> None:
+        """THUMOS14's own file has segments past the end of their videos."""
+        segments = [[0.01, 0.02], [8, 20], [9.9996, 30], [12, 14]]
+        items = [{"label": f"c{number}", "segment": bounds} for number, bounds in enumerate(segments)]
+        (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": {"duration": 10, "annotations": items}}}))
+        write_points(tmp_path / "gt.json", tmp_path / "out.csv", distribution)
+        points = read_points(tmp_path / "out.csv")
+        assert [point.label for point in points] == ["c0", "c1", "c2"]
+        for point, (start, end) in zip(points, segments, strict=False):
+            assert start <= point.seconds <= min(end, 10)
+        assert "without a point: 1, first a [12, 14]" in caplog.text
+
     def test_a_function_of_the_seed(self, stored: Path, tmp_path: Path) -> None:
         texts = []
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -81,3 +94,65 @@ class TestPoints:
         (tmp_path / "gt.json").write_text(json.dumps({"database": {"a": {"subset": "x"}}}))
         with pytest.raises(HrproError, match="no segments to draw points from"):
             write_points(tmp_path / "gt.json", tmp_path / "out.csv", "center")
+
+
+class TestSpreadsheets:
+    """Files as spreadsheets and players write them mean what their makers see."""
+
+    def read(self, tmp_path: Path, content: bytes | str, encoding: str = "utf-8") -> list:
+        path = tmp_path / "points.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+        return [(row.video_id, row.label, row.seconds) for row in read_points(path)]
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
+    @pytest.mark.parametrize("separator", [",", ";", "\t"])
+    @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+    def test_encodings_and_separators(self, tmp_path: Path, encoding: str, separator: str, line_end: str) -> None:
+        lines = [["video_id", "class", "time"], ["a", "Größe", "3"], ["b c", "créée", "12.25"]]
+        text = "".join(separator.join(cells) + line_end for cells in lines)
+        assert self.read(tmp_path, text, encoding) == [("a", "Größe", 3), ("b c", "créée", 12.25)]
+
+    @pytest.mark.parametrize(
+        "content", [b"sep=;\r\nvideo_id;class;time\r\na;x;3,5\r\n", b"time;video_id;class\n3,5;a;x"]
+    )
+    def test_decimal_commas(self, tmp_path: Path, content: bytes) -> None:
+        assert self.read(tmp_path, content) == [("a", "x", 3.5)]
+
+    @pytest.mark.parametrize(
+        ("cell", "seconds"),
+        [
+            ("1:02:03.4", 3723.4),
+            ("01:02:03", 3723),
+            ("02:03.4", 123.4),
+            ("75:30", 4530),
+            ("0:00:03,500", 3.5),
+            ("0:7", 7),
+        ],
+    )
+    def test_clock_times(self, tmp_path: Path, cell: str, seconds: float) -> None:
+        for separator in ";\t":
+            header, row = separator.join(["video_id", "class", "time"]), separator.join(["a", "x", cell])
+            assert self.read(tmp_path, f"{header}\n{row}\n") == [("a", "x", pytest.approx(seconds))]
+        assert self.read(tmp_path, f'video_id,class,time\na,x,"{cell}"\n') == [("a", "x", pytest.approx(seconds))]
+
+    @pytest.mark.parametrize("cell", ["00:01:02:12", "1:75:00", "1:60", "-1:30", "1:", "1:02:03 PM", "1::3"])
+    def test_clock_times_that_could_mean_anything(self, tmp_path: Path, cell: str) -> None:
+        with pytest.raises(HrproError, match=r"line 2: time is .*such as 3.5, or a clock time such as 1:02:03.4"):
+            self.read(tmp_path, f"video_id,class,time\na,x,{cell}\n")
+
+    @pytest.mark.parametrize("cells", [["1,234"], ["1,500", "2,250"]])
+    def test_a_comma_that_may_be_of_thousands(self, tmp_path: Path, cells: list[str]) -> None:
+        rows = "".join(f'a,x,"{cell}"\n' for cell in cells)
+        with pytest.raises(HrproError, match="such as 3.5"):
+            self.read(tmp_path, f"video_id,class,time\n{rows}")
+        with pytest.raises(HrproError, match="such as 3.5"):
+            self.read(tmp_path, "video_id;class;time\na;x;1,5\na;x;2.5\n")
+
+    @pytest.mark.parametrize(("text", "encoding"), [("прыжок", "cp1251"), ("打球", "gbk"), ("ジャンプ", "shift_jis")])
+    def test_encodings_that_cannot_be_told(self, tmp_path: Path, text: str, encoding: str) -> None:
+        with pytest.raises(HrproError, match="points.csv, line 3: .*not UTF-8.*save it as 'CSV UTF-8'"):
+            self.read(tmp_path, f"video_id,class,time\na,x,1\na,{text},2\n", encoding)
+
+    def test_a_spreadsheet(self, tmp_path: Path) -> None:
+        with pytest.raises(HrproError, match="a spreadsheet, not text; save it as 'CSV UTF-8'"):
+            self.read(tmp_path, b"PK\x03\x04" + bytes(range(256)))

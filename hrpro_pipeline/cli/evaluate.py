@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--tiou",
     type=options.Thresholds(),
     metavar="FIRST:LAST:STEP",
-    help="tIoU thresholds.  [default: those of the preset]",
+    help="tIoU thresholds, or one alone.  [default: those of the preset]",
 )
 @click.option("--exclude", multiple=True, metavar="VIDEO", help="Leave a video out (repeatable).")
 @click.option("--ambiguous", type=options.ExistingFile, help="Drop detections that overlap these segments (THUMOS14).")

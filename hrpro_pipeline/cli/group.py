@@ -3,14 +3,16 @@
 import difflib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
 from hrpro_pipeline._version import __version__
 from hrpro_pipeline.base import progress
+from hrpro_pipeline.data.files import is_video_name
 from hrpro_pipeline.errors import HrproError, UsageError
 
 log = logging.getLogger(__name__)
@@ -31,8 +33,8 @@ COMMANDS = {
     "weights": ("weights:weights", "List, download or verify the Kinetics weights."),
 }
 
-# Key of the called command in click's context.
-_CALLED = "hrpro_pipeline.command"
+# Keys of the called command and its arguments in click's context.
+_CALLED, _ARGUMENTS = "hrpro_pipeline.command", "hrpro_pipeline.arguments"
 
 # How the functions below the command line name their parameters and settings: `top`, `device=cpu`, `snippet.steps=9`.
 _PARAMETER = re.compile(r"`(?P<name>[a-z]\w*)(?P<value>=[^`\s]+)?`|`(?P<setting>[a-z]\w*\.\w+=[^`\s]+)`")
@@ -45,7 +47,7 @@ class CommandGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        ctx.meta[_CALLED] = command
+        ctx.meta[_CALLED], ctx.meta[_ARGUMENTS] = command, tuple(rest)
         return name, command, rest
 
 
@@ -84,7 +86,8 @@ class MainGroup(CommandGroup):
             raise
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "hrpro"
-            _print_error(ctx, f"{error.format_message().rstrip('.')}; see `{command} --help`")
+            hint = _hint_for_dash(error, ctx.meta.get(_ARGUMENTS, ()))
+            _print_error(ctx, f"{error.format_message().rstrip('.')}; {hint}see `{command} --help`")
             ctx.exit(2)
         except BrokenPipeError:  # `hrpro ... | head` has seen enough
             raise
@@ -96,6 +99,16 @@ class MainGroup(CommandGroup):
         except KeyboardInterrupt:
             _print_error(ctx, "stopped", prefix="")
             ctx.exit(130)
+
+
+def _hint_for_dash(error: click.UsageError, arguments: Sequence[str]) -> str:
+    """Advice on a path that begins with a dash and was taken for an option; empty for anything else."""
+    if not isinstance(error, click.NoSuchOption):
+        return ""
+    for word in arguments:
+        if word.startswith(error.option_name) and (is_video_name(word) or Path(word).exists()):
+            return f"for the path {word}, write ./{word}, or -- after the options and before all paths; "
+    return ""
 
 
 def in_options(text: str, command: click.Command | None) -> str:

@@ -56,16 +56,16 @@ class ShareOrFile(click.ParamType):
 
 
 class Thresholds(click.ParamType):
-    """tIoU thresholds as first:last:step, both ends included."""
+    """tIoU thresholds as first:last:step, both ends included, or one alone."""
 
     name = "first:last:step"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
         try:
-            first, last, step = (float(part) for part in value.split(":"))
+            first, last, step = (float(part) for part in (value if ":" in value else f"{value}:{value}:1").split(":"))
             count = round((last - first) / step) + 1
         except (ValueError, ZeroDivisionError, OverflowError):
-            self.fail(f"{value!r}; expected first:last:step, such as 0.1:0.7:0.1", param, ctx)
+            self.fail(f"{value!r}; expected first:last:step, such as 0.1:0.7:0.1, or one, such as 0.5", param, ctx)
         thresholds = tuple(round(first + index * step, 10) for index in range(count))
         if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
             self.fail(f"{value!r}; thresholds lie between 0 and 1", param, ctx)

@@ -7,6 +7,7 @@ from pathlib import Path
 from hrpro_pipeline.configs.schema import EvaluateSettings
 from hrpro_pipeline.data.annotations import in_subset, read_ambiguous, read_annotations
 from hrpro_pipeline.data.detections import Detection, read_detections
+from hrpro_pipeline.data.files import video_id_of
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.evaluation import Evaluation, drop_ambiguous, evaluate
 
@@ -60,6 +61,6 @@ def evaluate_detections(
         by_video = drop_ambiguous(by_video, read_ambiguous(Path(ambiguous)))
     models = tuple(sorted({video.model for video in videos.values()} - {""}))
     try:
-        return replace(evaluate(by_video, truth, tiou, exclude), models=models)
+        return replace(evaluate(by_video, truth, tiou, [*map(video_id_of, exclude)]), models=models)
     except ValueError as error:
         raise HrproError(f"{annotations}: {error}") from None

@@ -7,6 +7,7 @@ from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.configs.presets import DEFAULT_PRESET
 from hrpro_pipeline.data.archive import import_archive
 from hrpro_pipeline.data.files import read_text
+from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.models import published
 from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, save_model
@@ -50,7 +51,8 @@ def import_checkpoint(
     Raises:
         HrproError: a file that cannot be read, another number of classes, or tensors that do not fit.
     """
-    names = [line.strip() for line in read_text(Path(classes), "class names, one a line").splitlines() if line.strip()]
+    lines = map(class_name, read_text(Path(classes), "class names, one a line").splitlines())
+    names = [line for line in lines if line]
     second = None if stage2 is None else Path(stage2)
     model = published.import_checkpoint(Path(stage1), second, names, load_settings(preset, overrides))
     save_model(model_file(Path(out)), model)

@@ -50,7 +50,7 @@ def report_detections(
     by_video = read_detections(Path(detections))
     files = None
     if videos is not None:
-        files = {video_id: Path(file) for video_id, file in find_videos([Path(videos)]).items()}
+        files = {video_id: Path(file) for video_id, file in find_videos([Path(videos)]).by_id.items()}
         if by_video and not files.keys() & by_video.keys():
             names = f"{', '.join(sorted(by_video)[:3])}{', ...' if len(by_video) > 3 else ''}"
             raise HrproError(f"{videos}: holds none of the detections' videos; expected files named {names}")

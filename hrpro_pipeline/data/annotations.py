@@ -1,17 +1,23 @@
 """Ground truth, splits and ambiguous segments: read, checked, all problems of a file at once."""
 
 import json
+import logging
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrpro_pipeline.data.files import is_safe_id, read_text
+from hrpro_pipeline.data.files import is_safe_id, read_text, video_id_of
+from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
+log = logging.getLogger(__name__)
+
 _SHAPE = 'ActivityNet-style JSON: {"database": {VIDEO: {"subset": ..., "annotations": [{"label", "segment"}]}}}'
+# By so much a start may lie before the video's; more is a mistake of another kind.
+_EARLY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,9 @@ class VideoAnnotation:
 def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
     """Read an ActivityNet-style JSON: `database` -> video -> subset, duration, fps, annotations.
 
-    Segments that end after the stated duration are accepted: THUMOS14's own file has 30 of them.
+    Segments that end after the stated duration are accepted: THUMOS14's own file has 30 of them. Starts up to a second
+    before 0 become 0, and segments without length are left out, as ActivityNet's own file has both; a warning counts
+    them. Classes are as `class_name` gives them.
 
     Raises:
         HrproError: not JSON, or no `database` object.
@@ -57,9 +65,23 @@ def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
         problems.append("'database' is empty; expected at least one video")
     for video_id, entry in database.items():
         problems += _entry_problems(video_id, entry)
+    problems += _shared_ids(database)
     if problems:
         raise ProblemsError(str(path), problems)
-    return {video_id: _annotation(video_id, entry) for video_id, entry in database.items()}
+    _warn_of_mended(path, database)
+    annotations = (_annotation(video_id_of(name), entry) for name, entry in database.items())
+    return {annotation.video_id: annotation for annotation in annotations}
+
+
+def _shared_ids(names: Iterable[str]) -> list[str]:
+    """Names that are the same video's."""
+    first_by_id: dict[str, str] = {}
+    problems = []
+    for name in filter(is_safe_id, names):
+        first = first_by_id.setdefault(video_id_of(name), name)
+        if first != name:
+            problems.append(f"{name!r} and {first!r} are both video {video_id_of(name)!r}; expected one entry for it")
+    return problems
 
 
 def _read_json(path: Path) -> tuple[Any, list[str]]:
@@ -104,24 +126,53 @@ def _segment_problem(item: Any) -> str:
     """The problem of one item of `annotations`; empty for none."""
     label = item.get("label") if isinstance(item, dict) else None
     bounds = item.get("segment") if isinstance(item, dict) else None
-    if not isinstance(label, str) or not label:
+    if not isinstance(label, str) or not class_name(label):
         return f"label is {label!r}; expected a class name"
     start, end = map(finite_number, bounds) if isinstance(bounds, list) and len(bounds) == 2 else (None, None)
     if start is None or end is None:
         return f"segment is {bounds!r}; expected [start, end] in seconds"
-    return "" if 0 <= start < end else f"segment {bounds}; expected 0 <= start < end"
+    return "" if -_EARLY_SECONDS <= start <= end else f"segment {bounds}; expected 0 <= start < end"
 
 
 def _annotation(video_id: str, entry: dict[str, Any]) -> VideoAnnotation:
     """An entry of the database without problems."""
-    segments = [Segment(item["label"], *map(float, item["segment"])) for item in entry.get("annotations", [])]
+    segments = [_segment(item) for item in entry.get("annotations", [])]
     return VideoAnnotation(
         video_id,
         str(entry.get("subset", "")),
         finite_number(entry.get("duration")),
         finite_number(entry.get("fps")),
-        tuple(segments),
+        tuple(segment for segment in segments if segment.start_seconds < segment.end_seconds),
     )
+
+
+def _segment(item: dict[str, Any]) -> Segment:
+    """An item of `annotations` without problems, from second 0 on; its end may be its start."""
+    start, end = (max(0.0, float(bound)) for bound in item["segment"])
+    return Segment(class_name(item["label"]), start, end)
+
+
+def _warn_of_mended(path: Path, database: dict[str, dict[str, Any]]) -> None:
+    """One line on the segments without length and those that start before 0."""
+    without_length, early = [], []
+    for video_id, entry in database.items():
+        for item in entry.get("annotations", []):
+            segment = _segment(item)
+            if segment.start_seconds >= segment.end_seconds:
+                without_length.append(f"{video_id} {item['segment']}")
+            elif float(item["segment"][0]) < 0:
+                early.append(f"{video_id} {item['segment']}")
+    parts = []
+    if without_length:
+        parts.append(f"segments without length, left out: {len(without_length)} ({_first(without_length)})")
+    if early:
+        parts.append(f"segments that start before 0, cut there: {len(early)} ({_first(early)})")
+    if parts:
+        log.warning("%s: %s", path, "; ".join(parts))
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"{names[0]}, ..." if len(names) > 1 else names[0]
 
 
 def class_names(videos: Iterable[VideoAnnotation]) -> list[str]:
@@ -155,7 +206,7 @@ def read_ids(path: Path) -> list[str]:
             continue
         if not is_safe_id(video_id):
             problems.append(f"line {number}: {video_id!r} is not usable as a video id")
-        elif video_id in line_of_id:
+        elif (video_id := video_id_of(video_id)) in line_of_id:
             problems.append(f"line {number}: {video_id} is already on line {line_of_id[video_id]}")
         else:
             line_of_id[video_id] = number
@@ -171,14 +222,14 @@ def read_ambiguous(path: Path) -> dict[str, list[tuple[float, float]]]:
     segments: dict[str, list[tuple[float, float]]] = {}
     problems = []
     for number, line in enumerate(read_text(path, "lines of `video start end`").splitlines(), start=1):
-        cells = line.split()
+        cells = line.rsplit(maxsplit=2)
         if not cells:
             continue
         bounds = [finite_number(cell) for cell in cells[1:]]
-        if len(cells) != 3 or bounds[0] is None or bounds[1] is None:
+        if len(cells) != 3 or bounds[0] is None or bounds[1] is None or not is_safe_id(cells[0]):
             problems.append(f"line {number}: {line.strip()!r}; expected `video start end`")
         else:
-            segments.setdefault(cells[0], []).append((bounds[0], bounds[1]))
+            segments.setdefault(video_id_of(cells[0]), []).append((bounds[0], bounds[1]))
     if not segments and not problems:
         problems.append("empty; expected lines of `video start end`")
     if problems:

@@ -1,6 +1,8 @@
 """Features and points joined into a checked training set."""
 
 import difflib
+import logging
+import math
 import os
 import re
 from collections import Counter
@@ -29,13 +31,17 @@ from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
+log = logging.getLogger(__name__)
+
 # Classes that are named one by one.
 _MOST_LISTED = 20
 # More points past the end than these, and a quarter of all, are one mistake.
 _MANY_LATE = 2
 # A point may lie in the tail that the snippets drop, and a stated duration may be rounded.
 _END_TOLERANCE_SECONDS = 0.1
-_MIXED_UP = "; a column 'time' is in seconds, a column 'point' has frame indices at the video's own rate"
+# Rates that differ by this share are the same one, rounded by a container.
+_RATE_TOLERANCE = 5e-4
+_MIXED_UP = "; a column 'time' is in seconds, a column 'point' has frame indices at the video's own rate, from 0"
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,7 @@ def load_training_set(
     sources, source_problems = _find_sources(features, points_by_video, annotations)
     if on_disk is None:
         on_disk = _exceed_memory(sources, streams)
+    _warn_of_rates(sources, annotations, points_name)
     arrays, array_problems = _read_arrays(sources, streams, on_disk)
 
     problems = [
@@ -272,14 +279,12 @@ def _find_sources(
 
 def _hint_for_missing(video_id: str, paths: Mapping[str, Path]) -> str:
     """A likely id for a video without features; empty for none."""
-    if (stem := Path(video_id).stem) in paths:
-        return f"leave the suffix out: {stem!r}. Else "
     near = difflib.get_close_matches(video_id, paths, n=1)
     return f"did you mean {near[0]!r}? Else " if near else ""
 
 
 def _point_times(points: Sequence[Point], header: FeatureHeader, annotation: VideoAnnotation | None) -> _PointTimes:
-    fps = (annotation and annotation.fps) or header.source.get("fps")
+    fps = _frame_rate(header, annotation)
     first_frame = float(header.source.get("first_frame", 0))
     duration = max((annotation and annotation.duration_seconds) or 0.0, header.duration_seconds)
     times, problems, late = [], [], []
@@ -302,7 +307,39 @@ def _point_times(points: Sequence[Point], header: FeatureHeader, annotation: Vid
         if seconds > duration + _END_TOLERANCE_SECONDS:
             limit = f"the end of {point.video_id} ({duration:.2f} s)"
             late.append(f"line {point.line}: {given}{seconds:.2f} s is past {limit}")
+        elif point.frame is not None and point.frame >= header.record.get("frames_in_container", math.inf):
+            count = header.record["frames_in_container"]
+            limit = f"the frames 0 to {count - 1} of {point.video_id}"
+            late.append(f"line {point.line}: frame {point.frame:g} is none of {limit}")
     return _PointTimes(times, problems, late)
+
+
+def _frame_rate(header: FeatureHeader, annotation: VideoAnnotation | None) -> float | None:
+    """Frames a second that points in frames count: as annotated, unless the video itself has another rate."""
+    annotated, own = annotation and annotation.fps, header.source.get("fps")
+    return own if own and annotated and _contradict(annotated, own) else annotated or own
+
+
+def _contradict(annotated: float, own: float) -> bool:
+    """Whether two rates differ in earnest; 29.97 and 30 do: by a second in 17 minutes."""
+    return abs(annotated / own - 1) > _RATE_TOLERANCE
+
+
+def _warn_of_rates(sources: Sequence[_Source], annotations: Mapping[str, VideoAnnotation], name: str) -> None:
+    """One line on the videos whose points are in frames, and whose annotated rate is not their own."""
+    wrong = []
+    for source in sources:
+        video_id, own = source.header.video_id, source.header.source.get("fps")
+        annotated = annotations[video_id].fps if video_id in annotations else None
+        in_frames = any(point.frame is not None for point in source.points)
+        if in_frames and own and annotated and _contradict(annotated, own):
+            wrong.append(f"{video_id}: {annotated:.4g} annotated, {own:.4g} its own")
+    if wrong:
+        first = wrong[0] + ("; ..." if len(wrong) > 1 else "")
+        log.warning(
+            "%s: points in frames are taken at the video's own rate, not at the fps of the annotations: %d %s (%s)",
+            *(name, len(wrong), "videos" if len(wrong) > 1 else "video", first),
+        )
 
 
 def _exceed_memory(sources: Sequence[_Source], streams: Sequence[str]) -> bool:

@@ -8,7 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hrpro_pipeline.data.files import is_safe_id, read_text, write_text
+from hrpro_pipeline.data.annotations import finite_number
+from hrpro_pipeline.data.files import is_safe_id, read_text, video_id_of, write_text
+from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 SCHEMA = "hrpro.detections/1"
@@ -189,8 +191,11 @@ def _parse_activitynet(name: str, content: dict[str, Any]) -> tuple[list[VideoDe
     model = str(external.get("details", "")) if isinstance(external, dict) else ""
     videos, problems = [], []
     for video_id, items in content["results"].items():
+        if not is_safe_id(video_id):
+            problems.append(f"{name}: video {video_id!r}; expected a plain name")
+            continue
         detections, problems_of_video = _parse_detections(f"{name}, {video_id}", items)
-        videos.append(VideoDetections(video_id, detections, model=model))
+        videos.append(VideoDetections(video_id_of(video_id), detections, model=model))
         problems += problems_of_video
     return videos, problems
 
@@ -201,14 +206,16 @@ def _parse_video(name: str, content: dict[str, Any]) -> tuple[VideoDetections, l
     detections, detection_problems = _parse_detections(name, content.get("detections"))
     curves, curve_problems = _parse_curves(name, content.get("curves"))
     duration, reason, classes = (content.get(key) for key in ("duration", "partial_reason", "classes"))
+    if isinstance(duration, int | float) and finite_number(duration) is None:
+        id_problems.append(f"{name}: duration is {duration}; expected seconds")
     video = VideoDetections(
-        video_id,
+        video_id if id_problems else video_id_of(video_id),
         detections,
-        float(duration) if isinstance(duration, int | float) else None,
+        finite_number(duration) if isinstance(duration, int | float) else None,
         str(content.get("source", "")),
         str(content.get("model", "")),
         curves,
-        tuple(map(str, classes)) if isinstance(classes, list) else (),
+        tuple(class_name(str(label)) for label in classes) if isinstance(classes, list) else (),
         None if reason is None else str(reason),
     )
     return video, [*id_problems, *detection_problems, *curve_problems]
@@ -224,9 +231,22 @@ def _parse_detections(place: str, items: Any) -> tuple[tuple[Detection, ...], li
             start, end = map(float, item["segment"])
             probability = item.get("probability")
             learned = () if probability is None else (float(probability), bool(item.get("answer")))
-            detections.append(Detection(str(item["label"]), float(item["score"]), start, end, *learned))
+            label = class_name(str(item["label"]))
+            detection = Detection(label, float(item["score"]), start, end, *learned)
         except (KeyError, TypeError, ValueError, OverflowError):
             problems.append(f"{place}, detection {number}: expected label, score and segment [start, end]")
+            continue
+        if not detection.label:
+            problems.append(f"{place}, detection {number}: label is {item['label']!r}; expected a class name")
+        elif not all(map(math.isfinite, (detection.score, start, end))):
+            problems.append(
+                f"{place}, detection {number}: score {detection.score}, segment [{start}, {end}]; "
+                "expected finite numbers"
+            )
+        elif end < start:
+            problems.append(f"{place}, detection {number}: segment [{start}, {end}]; expected start <= end")
+        else:
+            detections.append(detection)
     return tuple(detections), problems
 
 
@@ -237,7 +257,7 @@ def _parse_curves(place: str, value: Any) -> tuple[Curves | None, list[str]]:
         curves = Curves(
             float(value["start"]),
             float(value["seconds_per_point"]),
-            tuple(map(str, value["classes"])),
+            tuple(class_name(str(label)) for label in value["classes"]),
             tuple(tuple(map(float, row)) for row in value["scores"]),
             tuple(map(float, value["attention"])),
         )

@@ -7,6 +7,7 @@ that shaped the numbers), `weights` (digest by stream) and `record` (how it went
 
 import io
 import json
+import logging
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,11 +18,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hrpro_pipeline.data.files import holds_videos, is_safe_id, replacing
+from hrpro_pipeline.data.files import holds_videos, is_safe_id, replacing, video_id_of
 from hrpro_pipeline.data.frame_times import checked_steps
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.data.storage import Location, exists, is_url, joined, opened, upload
-from hrpro_pipeline.errors import HrproError, ProblemsError
+from hrpro_pipeline.errors import HrproError, ProblemsError, one_line
+
+log = logging.getLogger(__name__)
 
 SCHEMA = "hrpro.features/1"
 STREAMS = ("rgb", "flow")
@@ -235,10 +238,7 @@ def read_features(path: Path) -> VideoFeatures:
     """
     with _open(path) as file:
         header = _header(path, file)
-        try:
-            streams = {name: np.asarray(file[name]) for name in header.widths}
-        except OSError as error:
-            raise HrproError(f"{path}: damaged ({error}); delete it and extract the video again") from None
+        streams = {name: np.asarray(file[name]) for name in header.widths}
     if problems := _array_problems(streams):
         raise ProblemsError(str(path), problems)
     return VideoFeatures(streams=streams, header=header)
@@ -254,10 +254,17 @@ def list_features(folder: Path) -> dict[str, Path]:
         raise HrproError(
             f"{folder}: no such folder; expected features made by `hrpro extract` or `hrpro import features`"
         )
-    paths = {path.stem: path for path in sorted(folder.glob("*.h5")) if not path.name.startswith(".")}
-    if not paths:
+    files = [path for path in sorted(folder.glob("*.h5")) if not path.name.startswith(".") and is_safe_id(path.stem)]
+    if not files:
         raise HrproError(f"{folder}: no feature files (*.h5); {_hint_for_folder(folder)}")
-    return paths
+    by_id: dict[str, Path] = {}
+    for path in sorted(files, key=lambda path: (video_id_of(path.stem) != path.stem, path)):
+        video_id = video_id_of(path.stem)
+        if video_id in by_id:
+            log.warning("%s: left out, %s has the features of %s", path, by_id[video_id].name, video_id)
+        else:
+            by_id[video_id] = path
+    return dict(sorted(by_id.items()))
 
 
 def _hint_for_folder(folder: Path) -> str:
@@ -322,7 +329,11 @@ def _open(path: Location) -> Iterator[h5py.File]:
                 f"{path}: not a readable HDF5 file ({error}); delete it and extract the video again"
             ) from None
         with file:
-            yield file
+            try:
+                yield file
+            except (RuntimeError, KeyError, OSError, UnicodeDecodeError) as error:  # what h5py makes of damage
+                reason = one_line(error)
+                raise HrproError(f"{path}: damaged ({reason}); delete it and extract the video again") from None
 
 
 def _header(path: Location, file: h5py.File) -> FeatureHeader:
@@ -379,7 +390,7 @@ def _build_header(file: h5py.File) -> FeatureHeader:
     checked_steps(records["source"].get("frame_steps", []))
     float(records["source"].get("first_frame", 0))
     return FeatureHeader(
-        video_id=str(attributes["video_id"]),
+        video_id=video_id_of(str(attributes["video_id"])),
         num_snippets=next(iter(shapes.values()))[0],
         widths={name: width for name, (_, width) in shapes.items()},
         clock=SnippetClock(float(attributes["fps"]), int(attributes["snippet_frames"]), int(attributes["stride"])),

@@ -4,15 +4,23 @@ import hashlib
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hrpro_pipeline.data.names import visible
 from hrpro_pipeline.errors import HrproError
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv")
+# Of the containers that are read (extract/video/probe.py).
+VIDEO_SUFFIXES = (
+    *(".mp4", ".mkv", ".avi", ".mov", ".webm", ".ts", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp", ".3g2", ".mts"),
+    *(".m2ts", ".m2t", ".tod", ".vob", ".mpe", ".mod", ".m1v", ".m2v", ".asf", ".f4v", ".ogv", ".ogm", ".mxf", ".gif"),
+    *(".qt", ".mj2", ".mk3d", ".divx", ".ivf", ".nut", ".h264", ".264", ".avc", ".h265", ".265", ".hevc"),
+)
 
-_UNSAFE = re.compile(r"[^\w.+=@,()\[\] -]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_PLAIN = re.compile(r"[\w.+=@,()\[\] \u200c\u200d-]")
 
 
 @contextmanager
@@ -87,18 +95,47 @@ def holds_videos(folder: Path) -> bool:
     return any(is_video_name(file.name) for file in folder.glob("*"))
 
 
+def video_id_of(name: str) -> str:
+    """The id of the video that is called so, with or without a suffix: ids are made and matched here alone.
+
+    Raises:
+        HrproError: no usable character is left.
+
+    Examples:
+        >>> video_id_of("John's clip.mp4")
+        'John_s clip'
+        >>> video_id_of("Cafe\\u0301") == video_id_of("Caf\\u00e9.MOV")
+        True
+    """
+    name = name.strip()
+    while is_video_name(name) and len(stem := name.rpartition(".")[0].rstrip()) > 0:
+        name = stem
+    return safe_id(name)
+
+
 def safe_id(name: str) -> str:
-    """A video id that is a plain file name: separators and control characters become `_`.
+    """A name as a plain file name: letters (composed), marks, digits and a few signs; all else becomes `_`.
 
     Raises:
         HrproError: no usable character is left.
     """
-    cleaned = _UNSAFE.sub("_", name).strip().lstrip(".")
+    cleaned = _cleaned(name)
     if not cleaned:
         raise HrproError(f"{name!r}: cannot be made into a video id; rename the file")
     return cleaned
 
 
+def _cleaned(name: str) -> str:
+    shown = visible(_CONTROL.sub("_", name))
+    letters = (" " if letter.isspace() else letter if _is_plain(letter) else "_" for letter in shown)
+    return "".join(letters).strip().lstrip(".")
+
+
+def _is_plain(letter: str) -> bool:
+    return _PLAIN.match(letter) is not None or unicodedata.category(letter).startswith("M")
+
+
 def is_safe_id(name: str) -> bool:
     """Whether an id read from a file can name a file in a folder without leaving it."""
-    return bool(name) and name == Path(name).name and name not in (".", "..") and "\0" not in name
+    is_plain_name = name == Path(name).name and name not in (".", "..") and "\0" not in name
+    return is_plain_name and bool(_cleaned(name))

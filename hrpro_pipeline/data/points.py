@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpro_pipeline.data.annotations import finite_number
-from hrpro_pipeline.data.files import is_safe_id, read_text
+from hrpro_pipeline.data.files import is_safe_id, video_id_of
+from hrpro_pipeline.data.names import class_name
+from hrpro_pipeline.data.tables import Table, clock_seconds, has_decimal_commas, read_table
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 
@@ -24,6 +26,8 @@ class Point:
 
 def read_points(path: Path) -> list[Point]:
     """Read a points CSV with columns `video_id`, `class` and `time` (s) or `point` (frame); others are ignored.
+
+    Tables with semicolons or tabs, decimal commas and clock times are read as well, where nothing else can be meant.
 
     Raises:
         HrproError: not CSV, or a header without these columns.
@@ -43,8 +47,9 @@ def read_points(path: Path) -> list[Point]:
           - line 2: time is 'soon'; expected a number of at least 0, such as 3.5
           - line 3: class is empty
     """
-    columns, rows = _read_rows(path)
-    problems = [f"line {row.line}: {problem}" for row in rows if (problem := _row_problem(row, len(columns)))]
+    table = read_table(path, ("video_id", "class", "time", "point"), "a points CSV with columns video_id,class,time")
+    rows = _rows(path, table)
+    problems = [f"line {row.line}: {problem}" for row in rows if (problem := _row_problem(row, len(table.columns)))]
     if not rows:
         problems.append("no points; expected a line for each action")
     if problems:
@@ -58,7 +63,7 @@ class _Row:
 
     Attributes:
         column: `time` or `point`, whichever gives the place.
-        text, value: the content of that column; the value is None where it is not a number.
+        text, value: the content of that column; the value is None where it is not a number or clock time.
         num_cells: cells of the line.
     """
 
@@ -70,35 +75,32 @@ class _Row:
     num_cells: int
     line: int
 
-    @classmethod
-    def of(cls, columns: Sequence[str], cells: Sequence[str], line: int) -> "_Row":
-        content = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
-        column = "time" if content.get("time") or "point" not in columns else "point"
-        text = content.get(column, "")
-        value = finite_number(text)
-        return cls(content.get("video_id", ""), content.get("class", ""), column, text, value, len(cells), line)
 
-
-def _read_rows(path: Path) -> tuple[list[str], list[_Row]]:
-    """The columns of a points file and its lines that are not blank. Raises HrproError for a header that is wrong."""
-    reader = csv.reader(io.StringIO(read_text(path, "a points CSV with columns video_id,class,time")))
-    try:
-        columns = [name.strip() for name in next(reader, [])]
-        lines = [(reader.line_num, cells) for cells in reader]
-    except csv.Error as error:
-        raise HrproError(f"{path}, line {reader.line_num}: not CSV that can be read ({error})") from None
-    if not columns:
+def _rows(path: Path, table: Table) -> list[_Row]:
+    """The lines of a points file. Raises HrproError for a header that is wrong."""
+    if not table.columns:
         raise HrproError(f"{path}: empty; expected a header video_id,class,time and a line for each point")
-    if problem := _header_problem(columns):
+    if problem := _header_problem(table.columns):
         raise HrproError(f"{path}, line 1: {problem}")
-    return columns, [_Row.of(columns, cells, line) for line, cells in lines if any(cell.strip() for cell in cells)]
+    contents = [dict(zip(table.columns, cells, strict=False)) for _, cells in table.rows]
+    places = [
+        ("time" if content.get("time") or "point" not in table.columns else "point", content) for content in contents
+    ]
+    texts = [content.get(column, "") for column, content in places]
+    decimal_commas = has_decimal_commas(texts, table.separator)
+    rows = []
+    for (column, content), text, (line, cells) in zip(places, texts, table.rows, strict=True):
+        value = finite_number(text.replace(",", ".") if decimal_commas else text)
+        if value is None and column == "time":
+            value = clock_seconds(text)
+        label = class_name(content.get("class", ""))
+        rows.append(_Row(content.get("video_id", ""), label, column, text, value, len(cells), line))
+    return rows
 
 
 def _header_problem(columns: Sequence[str]) -> str:
     """The problem of a header; empty for none."""
     header = ", ".join(columns)[:80]
-    if len(columns) == 1 and (mark := next((mark for mark in (";", "\t") if mark in columns[0]), None)):
-        return f"separated by {mark!r}; save it with commas between the columns and points in the numbers"
     if missing := [name for name in ("video_id", "class") if name not in columns]:
         return f"no column {' and '.join(missing)}; expected a header video_id,class,time, found {header}"
     if not {"time", "point"} & set(columns):
@@ -118,7 +120,8 @@ def _row_problem(row: _Row, num_columns: int) -> str:
             "and quote names that have commas"
         )
     if row.value is None or row.value < 0:
-        return f"{row.column} is {row.text!r}; expected a number of at least 0, such as 3.5"
+        clock = ", or a clock time such as 1:02:03.4" if row.column == "time" and ":" in row.text else ""
+        return f"{row.column} is {row.text!r}; expected a number of at least 0, such as 3.5{clock}"
     if row.column == "point" and row.value % 1:
         return f"point is {row.value:g}, but frames are counted; give seconds in a column 'time'"
     return ""
@@ -127,7 +130,7 @@ def _row_problem(row: _Row, num_columns: int) -> str:
 def _point(row: _Row) -> Point:
     """The point of a line without problems."""
     seconds, frame = (row.value, None) if row.column == "time" else (None, row.value)
-    return Point(row.video_id, row.label, seconds, frame, row.line)
+    return Point(video_id_of(row.video_id), row.label, seconds, frame, row.line)
 
 
 def points_csv(points: Iterable[Point]) -> str:

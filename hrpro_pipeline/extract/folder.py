@@ -85,15 +85,17 @@ def extract_folder(
     if workers.engine not in ENGINES:
         raise UsageError(f"engine {workers.engine!r}; expected {' or '.join(ENGINES)}")
     check_decoder(options.decoder)
-    videos = find_videos(paths)
+    found = find_videos(paths)
+    videos = found.by_id
     stored = stored_settings(settings, resolve_backend(options.flow))
     expected = None
     if not overwrite:
         expected = _ExpectedFile(stored, weight_digests(settings, options.weights), options.keep_partial)
     engine = ENGINE_MAKERS[workers.engine](Extraction(settings, str(out), options), workers)
     _check_writable(out)
-    with progress("extracting", len(videos), "videos") as task:
+    with progress("extracting", len(videos) + len(found.failures), "videos") as task:
         ledger = _Ledger(videos, out, task, on_video)
+        ledger.fail(found.failures)
         while videos:
             videos = _Round(videos, out, expected, ledger).run(engine)
             if videos:
@@ -177,6 +179,13 @@ class _Ledger:
         failure = Failure(outcome.video_id, reason, str(self._videos[outcome.video_id]))
         self.summary.failed.append(failure)
         update_failures(self._out, {outcome.video_id}, [failure])
+
+    def fail(self, failures: Sequence[Failure]) -> None:
+        """Keep videos that failed before any was read."""
+        self.summary.failed += failures
+        update_failures(self._out, {failure.video_id for failure in failures}, failures)
+        for failure in failures:
+            self._show_end(failure.video_id, "failed")
 
     def show(self, outcome: Outcome) -> None:
         """Show how a video ended."""

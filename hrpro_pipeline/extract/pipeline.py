@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hrpro_pipeline.data.features import VideoFeatures
-from hrpro_pipeline.data.files import safe_id
+from hrpro_pipeline.data.files import video_id_of
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.ahead import Shared, ahead
 from hrpro_pipeline.extract.extractor import Extractor, Job, OnFrames
@@ -45,7 +45,7 @@ def extract_video(
     path: Path, extractor: Extractor, video_id: str | None = None, on_frames: OnFrames = lambda *_: None
 ) -> VideoFeatures:
     """Features of one video. Raises HrproError if it cannot be read to its end."""
-    ((_, features),) = extract_videos([Job(video_id or safe_id(path.stem), str(path))], extractor, on_frames)
+    ((_, features),) = extract_videos([Job(video_id or video_id_of(path.stem), str(path))], extractor, on_frames)
     if isinstance(features, HrproError):
         raise features
     return features

@@ -16,10 +16,10 @@ from hrpro_pipeline.data.detections import (
 )
 from hrpro_pipeline.data.failures import Failure, update_failures
 from hrpro_pipeline.data.features import FeatureHeader, VideoFeatures, list_features, read_features
-from hrpro_pipeline.data.files import holds_videos, sha256
+from hrpro_pipeline.data.files import holds_videos, sha256, video_id_of
 from hrpro_pipeline.data.leases import remove_leases_folder
 from hrpro_pipeline.data.storage import Location
-from hrpro_pipeline.data.videos import find_videos
+from hrpro_pipeline.data.videos import FoundVideos, find_videos
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Job, OnFrames
 from hrpro_pipeline.extract.options import ExtractOptions
@@ -36,13 +36,14 @@ _MOST_REASON_LETTERS = 300
 
 @dataclass(frozen=True)
 class Sources:
-    """Feature files and videos to detect in, by video id."""
+    """Feature files and videos to detect in, by video id; `failures` are of videos that cannot be taken."""
 
     features: Mapping[str, Path]
     videos: Mapping[str, Location]
+    failures: Sequence[Failure] = ()
 
     def __len__(self) -> int:
-        return len(self.features) + len(self.videos)
+        return len(self.features) + len(self.videos) + len(self.failures)
 
     def of(self, video_id: str) -> Location:
         """The feature file or the video of an id."""
@@ -79,10 +80,10 @@ def find_sources(paths: Sequence[Path], video_ids: Sequence[str] | None = None) 
         features |= files
         if not files:
             video_paths.append(path)
-    videos = find_videos(video_paths) if video_paths else {}
-    if repeated := sorted(features.keys() & videos.keys()):
+    found = find_videos(video_paths) if video_paths else FoundVideos({})
+    if repeated := sorted(features.keys() & found.by_id.keys()):
         raise HrproError(f"{repeated[0]}: given both as video and as features; give one of them")
-    sources = Sources(features, videos)
+    sources = Sources(features, found.by_id, found.failures)
     return sources if video_ids is None else _selected(sources, video_ids)
 
 
@@ -103,6 +104,7 @@ def detect_in(
     Yields:
         The result of each video, or why it failed, as it is done.
     """
+    yield from sources.failures
     for video_id, features in _features(detector.model, sources, options, on_frames):
         try:
             if isinstance(features, HrproError):
@@ -142,9 +144,11 @@ class ResultWriter:
         """Write the result of a video, or keep it for the file of all."""
         self.done.append(result.video_id)
         header = result.header
+        # A refined start may come after its end: there is nothing of the video in such a detection.
+        detections = tuple(item for item in result.detections if item.start_seconds <= item.end_seconds)
         video = VideoDetections(
             result.video_id,
-            result.detections,
+            detections,
             header.duration_seconds,
             str(header.source.get("name", f"{result.video_id}.h5")),
             self._model,
@@ -194,7 +198,7 @@ def model_name(path: Path, model: TrainedModel) -> str:
 def _feature_files(path: Path) -> dict[str, Path]:
     """Feature files by video id: the file itself, or those of a FEATURES folder; none for anything else."""
     if path.suffix == ".h5" and path.is_file():
-        return {path.stem: path}
+        return {video_id_of(path.stem): path}
     if not path.is_dir() or not any(path.glob("*.h5")):
         return {}
     files = list_features(path)
@@ -204,13 +208,15 @@ def _feature_files(path: Path) -> dict[str, Path]:
 
 
 def _selected(sources: Sources, video_ids: Sequence[str]) -> Sources:
-    known = sources.features.keys() | sources.videos.keys()
+    failures = [failure for failure in sources.failures if failure.video_id in video_ids]
+    known = sources.features.keys() | sources.videos.keys() | {failure.video_id for failure in failures}
     if missing := [video_id for video_id in video_ids if video_id not in known]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise HrproError(f"`videos` names {', '.join(missing[:3])}{more}, not in the given paths")
     return Sources(
         {video_id: sources.features[video_id] for video_id in video_ids if video_id in sources.features},
         {video_id: sources.videos[video_id] for video_id in video_ids if video_id in sources.videos},
+        failures,
     )
 
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import category
 
 from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.data.files import replacing, safe_id
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.show.encoder import Mp4Writer, TimedImage
+from hrpro_pipeline.show.fonts import spelled_out
 
 # Clips that are written in one pass through the video: each needs an encoder while it runs.
 _CLIPS_PER_PASS = 8
@@ -22,7 +24,8 @@ _CLIP_NAME = re.compile(r"\d+_.+_-?\d+\.\d\d--?\d+\.\d\d\.mp4")
 def clip_name(rank: int, detection: Detection) -> str:
     """`01_LongJump_12.40-15.92.mp4`, whatever characters the label has."""
     try:
-        label = safe_id(detection.label)
+        # Pictures as letters of no alphabet: emoji would all become the same sign.
+        label = safe_id(spelled_out(detection.label, lambda letter: letter.isascii() or category(letter)[0] != "S"))
     except HrproError:
         label = "action"
     label = label.encode("utf-8", "replace")[:_MOST_LABEL_BYTES].decode("utf-8", "ignore")

@@ -10,13 +10,15 @@ import numpy as np
 
 from hrpro_pipeline.data.files import replacing
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.show.fonts import WITHOUT_PICTURE, find_font, letters_of, spelled_out
 
 # Inches; two columns of a conference paper are 7 wide together.
 SINGLE_WIDTH, DOUBLE_WIDTH = 3.45, 7.1
 GRAY, LIGHT_GRAY = "#777777", "#C8C8C8"
 _DPI = 300
+_FONT = "DejaVu Sans"  # comes with matplotlib
 _STYLE: Any = {
-    "font.family": "DejaVu Sans",
+    "font.family": _FONT,
     "font.size": 7,
     "axes.titlesize": 7,
     "axes.titleweight": "bold",
@@ -124,4 +126,24 @@ def clean(text: str) -> str:
     printable = "".join(letter if unicodedata.category(letter)[0] != "C" else " " for letter in text)
     line = " ".join(printable.split()) or "?"
     line = line if len(line) <= _MOST_LETTERS else line[: _MOST_LETTERS - 1] + "…"
+    line = _drawable(line)
     return f" {line}" if line.startswith("_") else line
+
+
+def _drawable(text: str) -> str:
+    """The text, with an installed font added to the style where its own lacks letters, or with their code points."""
+    import matplotlib
+    from matplotlib import font_manager
+
+    own = letters_of(Path(font_manager.findfont(_FONT)))
+    missing = "".join(letter for letter in text if ord(letter) not in own and letter not in WITHOUT_PICTURE)
+    if not missing.strip():
+        return text
+    if (path := find_font(missing)) is None:
+        return spelled_out(text, lambda letter: ord(letter) in own)
+    font_manager.fontManager.addfont(path)
+    name = font_manager.FontProperties(fname=path).get_name()
+    families = matplotlib.rcParams["font.family"]
+    if name not in families:
+        matplotlib.rcParams["font.family"] = [*families, name]
+    return text

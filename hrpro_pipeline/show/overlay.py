@@ -12,6 +12,7 @@ from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.data.files import replacing
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.show.encoder import Mp4Writer, TimedImage
+from hrpro_pipeline.show.fonts import WITHOUT_PICTURE, find_font, spelled_out
 
 # Labels on a frame at once.
 MOST_LABELS = 3
@@ -155,26 +156,51 @@ def _rgb(color: str) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=1)
-def _face() -> Any:
-    """OpenCV's own font for all scripts; None in OpenCV 4, which has ASCII alone."""
+def _own_face() -> Any:
+    """OpenCV's own font, which has many scripts; None in OpenCV 4, which has ASCII alone."""
     return cv2.FontFace("sans") if hasattr(cv2, "FontFace") else None
 
 
+@lru_cache(maxsize=1024)
+def _typeset(text: str) -> tuple[Any, str]:
+    """A face, and the text that it draws: OpenCV's own or an installed one, or its own with code points in between."""
+    face = _own_face()
+    if face is None:
+        return None, spelled_out(text, str.isascii)
+    shown = "".join(letter for letter in text if letter not in WITHOUT_PICTURE)
+    if all(map(_is_drawn, shown)):
+        return face, shown
+    if (path := find_font(text)) is not None:
+        installed = cv2.FontFace(str(path))
+        if installed.getName():  # without a name it could not be loaded
+            return installed, text
+    return face, spelled_out(text, _is_drawn)
+
+
+@lru_cache(maxsize=1024)
+def _is_drawn(letter: str) -> bool:
+    """Whether OpenCV's own font has a letter: what it lacks is drawn like what no font has."""
+    return letter.isspace() or not np.array_equal(_picture_of(letter), _picture_of("\U0010ffff"))
+
+
+def _picture_of(letter: str) -> np.ndarray:
+    image = np.zeros((48, 48), np.uint8)
+    cv2.putText(image, letter, (8, 36), (255,), _own_face(), 24, 600)
+    return image
+
+
 def _text_width(text: str, size: int) -> int:
-    if _face() is not None:
-        left, _, width, _ = cv2.getTextSize((1 << 14, 1 << 14), text, (0, 2 * size), _face(), size, 600)
+    face, shown = _typeset(text)
+    if face is not None:
+        left, _, width, _ = cv2.getTextSize((1 << 14, 1 << 14), shown, (0, 2 * size), face, size, 600)
         return int(left + width)
-    (width, _), _ = cv2.getTextSize(_ascii(text), cv2.FONT_HERSHEY_SIMPLEX, size / 30, 1)
+    (width, _), _ = cv2.getTextSize(shown, cv2.FONT_HERSHEY_SIMPLEX, size / 30, 1)
     return int(width)
 
 
 def _put_text(image: np.ndarray, text: str, baseline: tuple[int, int], size: int) -> None:
-    if _face() is not None:
-        cv2.putText(image, text, baseline, (255, 255, 255), _face(), size, 600)
+    white, (face, shown) = (255, 255, 255), _typeset(text)
+    if face is not None:
+        cv2.putText(image, shown, baseline, white, face, size, 600)
     else:
-        white = (255, 255, 255)
-        cv2.putText(image, _ascii(text), baseline, cv2.FONT_HERSHEY_SIMPLEX, size / 30, white, 1, cv2.LINE_AA)
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "replace").decode()
+        cv2.putText(image, shown, baseline, cv2.FONT_HERSHEY_SIMPLEX, size / 30, white, 1, cv2.LINE_AA)

@@ -37,9 +37,6 @@ def write_report(
         path: the HTML file.
         min_score: detections below it are left out of the file.
         top: at most this many detections a video are in the file, the best ones.
-
-    Raises:
-        HrproError: a detection whose score or times are not finite numbers; names the video.
     """
     data = report_data(content, _media(path, content), min_score, top)
     total = sum(len(video.detections) for video in content.detections.values())

@@ -11,7 +11,6 @@ from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, VideoDetections
 from hrpro_pipeline.data.failures import Failure
 from hrpro_pipeline.data.points import Point
-from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import KINDS, Diagnosis
 from hrpro_pipeline.infer.evaluation import Evaluation
 from hrpro_pipeline.show.colors import class_colors
@@ -78,9 +77,6 @@ def report_data(
     Args:
         media: by video; None without a folder of videos.
         min_score, top: only detections with at least this score are on the page, at most so many a video, the best.
-
-    Raises:
-        HrproError: a detection whose score or times are not finite numbers; names the video.
     """
     page_videos = {
         video_id: _page_video(video, content.diagnosis, min_score, top)
@@ -107,9 +103,6 @@ def report_data(
 
 def _page_video(video: VideoDetections, diagnosis: Diagnosis | None, min_score: float, top: int) -> _PageVideo:
     """The `top` best detections of a video that reach `min_score`, and their kinds."""
-    for item in video.detections:
-        if not all(map(math.isfinite, (item.score, item.start_seconds, item.end_seconds))):
-            raise HrproError(f"{video.video_id}: {item} is not finite; expected numbers for score, start and end")
     known_kinds = diagnosis.kinds.get(video.video_id) if diagnosis else None
     kinds: Sequence[int | None] = known_kinds or [None] * len(video.detections)
     pairs = [pair for pair in zip(video.detections, kinds, strict=True) if pair[0].score >= min_score]

@@ -14,6 +14,7 @@ from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.models.candidates import Candidates, find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import or_on_cpu
+from hrpro_pipeline.show.fonts import spelled_out
 
 # Pixels: the column of names, the plot beside it, the height of a lane, and the gap beneath it.
 _NAMES_WIDTH, _WIDTH, _LANE, _GAP = 150, 850, 44, 26
@@ -144,5 +145,5 @@ def _column(share: float) -> int:
 
 
 def _write(image: np.ndarray, text: str, x: int, y: int, color: tuple[int, int, int] = _INK) -> None:
-    plain = text.encode("ascii", "replace").decode()  # OpenCV's fonts have ASCII alone
+    plain = spelled_out(text, str.isascii)  # this font of OpenCV has ASCII alone
     cv2.putText(image, plain, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, 1, cv2.LINE_AA)
