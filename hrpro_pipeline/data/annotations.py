@@ -1,7 +1,6 @@
 """Ground truth, splits and ambiguous segments: read, checked, all problems of a file at once."""
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hrpro_pipeline.data.files import is_safe_id, read_text
+from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 _SHAPE = 'ActivityNet-style JSON: {"database": {VIDEO: {"subset": ..., "annotations": [{"label", "segment"}]}}}'
@@ -184,14 +184,3 @@ def read_ambiguous(path: Path) -> dict[str, list[tuple[float, float]]]:
     if problems:
         raise ProblemsError(str(path), problems)
     return segments
-
-
-def finite_number(value: Any) -> float | None:
-    """A finite number from a JSON value or CSV cell, else None."""
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None

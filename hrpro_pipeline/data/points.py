@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrpro_pipeline.data.annotations import finite_number
 from hrpro_pipeline.data.files import is_safe_id, read_text
+from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 
