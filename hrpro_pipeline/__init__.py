@@ -11,6 +11,7 @@ from hrpro_pipeline.errors import HrproError
 
 if TYPE_CHECKING:
     from hrpro_pipeline.commands.ablation import run_ablation
+    from hrpro_pipeline.commands.convert import convert_labels
     from hrpro_pipeline.commands.detect import detect_folder
     from hrpro_pipeline.commands.evaluate import evaluate_detections
     from hrpro_pipeline.commands.extract import extract_features
@@ -28,6 +29,7 @@ __all__ = [
     "HrproError",
     "Training",
     "__version__",
+    "convert_labels",
     "describe",
     "detect_folder",
     "evaluate_detections",
@@ -46,6 +48,7 @@ __all__ = [
 _MODULES = {
     "Detector": "infer.detector",
     "Training": "commands.train",
+    "convert_labels": "commands.convert",
     "describe": "commands.info",
     "detect_folder": "commands.detect",
     "evaluate_detections": "commands.evaluate",

@@ -4,6 +4,7 @@ Heavy imports happen inside the commands, so that `hrpro --help` is quick.
 """
 
 from hrpro_pipeline.cli.ablation import ablate
+from hrpro_pipeline.cli.convert import convert
 from hrpro_pipeline.cli.demo import demo
 from hrpro_pipeline.cli.detect import detect
 from hrpro_pipeline.cli.evaluate import evaluate
@@ -20,6 +21,6 @@ from hrpro_pipeline.cli.weights import weights
 __all__ = ["main"]
 
 for command in (
-    *(ablate, demo, detect, evaluate, extract, figures, import_group, info, points, report, train, weights),
+    *(ablate, convert, demo, detect, evaluate, extract, figures, import_group, info, points, report, train, weights),
 ):
     main.add_command(command)

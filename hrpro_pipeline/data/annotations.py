@@ -1,6 +1,7 @@
 """Ground truth, splits and ambiguous segments: read, checked, all problems of a file at once."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hrpro_pipeline.data.files import is_safe_id, read_text
+from hrpro_pipeline.data.formats.known import read_foreign
+from hrpro_pipeline.data.formats.label import Label
 from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, ProblemsError
+
+log = logging.getLogger(__name__)
 
 _SHAPE = 'ActivityNet-style JSON: {"database": {VIDEO: {"subset": ..., "annotations": [{"label", "segment"}]}}}'
 
@@ -37,6 +42,8 @@ class VideoAnnotation:
 def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
     """Read an ActivityNet-style JSON: `database` -> video -> subset, duration, fps, annotations.
 
+    Files of labeling tools are read as well (`data/formats`); they have neither subsets nor durations.
+
     Segments that end after the stated duration are accepted: THUMOS14's own file has 30 of them.
 
     Raises:
@@ -48,6 +55,8 @@ def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
         >>> videos["kitchen_02"].segments
         (Segment(label='stir', start_seconds=1.0, end_seconds=3.0),)
     """
+    if (labels := read_foreign(path)) is not None:
+        return _from_labels(path, labels)
     content, duplicate_keys = _read_json(path)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
@@ -60,6 +69,20 @@ def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
     if problems:
         raise ProblemsError(str(path), problems)
     return {video_id: _annotation(video_id, entry) for video_id, entry in database.items()}
+
+
+def _from_labels(path: Path, labels: Iterable[Label]) -> dict[str, VideoAnnotation]:
+    """The segments of a labeling tool's file by video; points are left out, and the log says so."""
+    labels = list(labels)
+    segments: dict[str, list[Segment]] = {label.video_id: [] for label in labels}
+    for label in labels:
+        if label.end_seconds is not None:
+            segments[label.video_id].append(Segment(label.label, label.start_seconds, label.end_seconds))
+    if not any(segments.values()):
+        raise HrproError(f"{path}: {len(labels)} points and no segments; expected segments with a start and an end")
+    if num_points := sum(label.is_point for label in labels):
+        log.warning("%s: %d points left out: annotations are segments", path, num_points)
+    return {video_id: VideoAnnotation(video_id, "", None, None, tuple(items)) for video_id, items in segments.items()}
 
 
 def _read_json(path: Path) -> tuple[Any, list[str]]:

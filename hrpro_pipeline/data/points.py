@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrpro_pipeline.data.files import is_safe_id, read_text
+from hrpro_pipeline.data.formats.known import read_foreign
 from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
@@ -24,6 +25,9 @@ class Point:
 
 def read_points(path: Path) -> list[Point]:
     """Read a points CSV with columns `video_id`, `class` and `time` (s) or `point` (frame); others are ignored.
+
+    Files of labeling tools are read as well (`data/formats`): a segment gives the point in its middle, and the line of
+    a point is its number.
 
     Raises:
         HrproError: not CSV, or a header without these columns.
@@ -43,6 +47,11 @@ def read_points(path: Path) -> list[Point]:
           - line 2: time is 'soon'; expected a number of at least 0, such as 3.5
           - line 3: class is empty
     """
+    if (labels := read_foreign(path)) is not None:
+        return [
+            Point(label.video_id, label.label, label.middle_seconds, None, number)
+            for number, label in enumerate(labels, start=1)
+        ]
     columns, rows = _read_rows(path)
     problems = [f"line {row.line}: {problem}" for row in rows if (problem := _row_problem(row, len(columns)))]
     if not rows:

@@ -9,6 +9,7 @@ from hrpro_pipeline.data.formats.source import Source
 
 _TIMES = re.compile(r"^\s*((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})\s*-->\s*((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})")
 _TAG = re.compile(r"<[^<>]{0,200}>")
+_SRT_TAG = re.compile(r"</?(?:[bius]|font(?: [^<>]{0,200})?)>", re.IGNORECASE)
 _LEAST_CHAPTERS, _LEAST_CHAPTER_SECONDS = 3, 10.0  # what YouTube accepts
 
 
@@ -29,7 +30,7 @@ def read_vtt(source: Source, hints: Hints) -> list[Label]:
 
 def read_srt(source: Source, hints: Hints) -> list[Label]:
     """The cues of the video of the file's name."""
-    return _read(source, lambda text: _TAG.sub("", text))
+    return _read(source, lambda text: _SRT_TAG.sub("", text))
 
 
 def _read(source: Source, plain: Callable[[str], str]) -> list[Label]:

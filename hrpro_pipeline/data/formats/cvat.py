@@ -74,6 +74,8 @@ def render(labels: Sequence[Label], hints: Hints, most_frames: int = 1_000_000) 
     for label in labels:
         first = round(label.start_seconds * fps)
         last = first if label.is_point else max(first, round(label.last_seconds * fps) - 1)
+        if first < last and label.label in tags.get(first - 1, ()):
+            first += 1  # a frame between two segments that touch, which would be one otherwise
         for frame in range(first, min(last, first + most_frames) + 1):
             if label.label not in tags[frame]:
                 tags[frame].append(label.label)
