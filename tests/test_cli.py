@@ -21,6 +21,7 @@ COMMANDS = [
     ["evaluate"],
     ["report"],
     ["figures"],
+    ["convert"],
     ["import"],
     ["import", "features"],
     ["import", "checkpoint"],

@@ -15,6 +15,7 @@ from hrpro_pipeline.data.detections import Detection, VideoDetections, write_det
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MODULES = [
+    "commands.convert",
     "commands.detect",
     "commands.evaluate",
     "commands.extract",

@@ -1,17 +1,21 @@
 """Files of labeling tools: read as their tools write them, written so that they come back, refused when hostile."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import pytest
-from label_files import BORIS_LABELS, EVENT_LABELS, write_all
+from label_files import BORIS, BORIS_LABELS, EVENT_LABELS, write_all
 
+from hrpro_pipeline import convert_labels
 from hrpro_pipeline.data.annotations import read_annotations
-from hrpro_pipeline.data.formats.known import FORMATS
-from hrpro_pipeline.data.formats.label import Hints, Label
+from hrpro_pipeline.data.formats.known import FORMATS, format_of
+from hrpro_pipeline.data.formats.label import Hints, Label, video_id_of
 from hrpro_pipeline.data.formats.source import Source
+from hrpro_pipeline.data.formats.timecode import seconds_of, timecode
 from hrpro_pipeline.data.labels import ALL_FORMATS, fitted, read_labels, write_labels
 from hrpro_pipeline.data.points import read_points
-from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.errors import HrproError, ProblemsError
 
 POUR, STIR = ("cook", "pour", 1.0, 2.5), ("cook", "stir", 3.2, None)
 POINTS = [("cook", "pour", 1.75, None), STIR]
@@ -249,7 +253,7 @@ HOSTILE = {
     "files.boris": BORIS_TEXT.replace('["videos/cook.mp4"', '[7, ["videos/cook.mp4"]'),
     "lengths.boris": BORIS_TEXT.replace('"videos/cook.mp4": 20.0', '"videos/cook.mp4": "long"'),
     "list.boris": '{"behaviors_conf": [], "observations": []}',
-    "types.via.json": '{"metadata": {"1": {"vid": {}, "z": [{}, "x"], "av": 3}}, "view": {}, "file": {}, "attribute": 1}',
+    "types.via.json": '{"metadata": {"1": {"vid": {}, "z": [{}], "av": 3}}, "view": {}, "file": {}, "attribute": 1}',
     "types.via2.json": '{"metadata": {"1": 2}, "view": [], "file": {}, "attribute": {}}',
     "types.ls.json": '[7, {"data": 3, "annotations": [{"result": [{"value": {"ranges": [3], "timelinelabels": 2}}]}]}]',
     "ranges.ls.json": '[{"data": {"video": "a.mp4"}, "annotations": [{"result": [{"value": {"ranges": [{"start": NaN, '
@@ -284,9 +288,7 @@ def test_hostile_files_are_refused_in_one_line(name: str, tmp_path: Path) -> Non
 
 def test_unknown_files_are_told_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
-    with pytest.raises(
-        HrproError, match="no format that is known; expected one of these: points, .*BORIS project, .*ELAN"
-    ):
+    with pytest.raises(HrproError, match="in no format that is known; .* points, .*BORIS project, .*ELAN"):
         read_labels(tmp_path / "a.txt")
     (tmp_path / "b.eaf").write_bytes(b"\xff\x00\x81")
     with pytest.raises(HrproError, match="not text in UTF-8"):

@@ -49,7 +49,7 @@ def _state_behaviors(ethogram: Any) -> dict[str, bool]:
 def _read_observation(found: Found, place: str, observation: dict[str, Any], is_state: dict[str, bool]) -> None:
     clock = _clock(observation)
     if not clock.files:
-        found.problems.append(f"{place}: names no media file of player 1")
+        found.problems.append(f"{place}: player 1 has no list of media files")
         return
     open_states: dict[tuple[str, ...], list[Any]] = {}
     for number, event in enumerate(observation["events"], start=1):
@@ -89,7 +89,7 @@ def _clock(observation: dict[str, Any]) -> MediaClock:
     players, info = observation.get("file"), observation.get("media_info")
     files = players.get("1") if isinstance(players, dict) else None
     lengths = info.get("length") if isinstance(info, dict) else None
-    names = tuple(file for file in files if isinstance(file, str)) if isinstance(files, list) else ()
+    names = tuple(files) if isinstance(files, list) and all(isinstance(file, str) for file in files) else ()
     known = lengths if isinstance(lengths, dict) else {}
     offset = finite_number(observation.get("time offset")) or 0.0
     return MediaClock(names, tuple(finite_number(known.get(name)) for name in names), offset)

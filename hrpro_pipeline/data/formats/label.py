@@ -107,8 +107,10 @@ class Found:
         """
         video_id = video_id_of(video)
         start_seconds, end_seconds = finite_number(start), finite_number(end)
-        if start_seconds is not None and -_ROUNDING < start_seconds < 0:
-            start_seconds = 0.0
+        if start_seconds is not None:
+            start_seconds = 0.0 if -_ROUNDING < start_seconds < 0 else round(start_seconds, 6)
+        if end_seconds is not None:
+            end_seconds = round(end_seconds, 6)
         name = one_line_text(label)
         if not video_id:
             self.problems.append(f"{place}: names no video ({short(video)})")
