@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hrpro_pipeline.commands.points import write_points
     from hrpro_pipeline.commands.report import report_detections
     from hrpro_pipeline.commands.seeds import train_seeds
+    from hrpro_pipeline.commands.summary import compare_labels, summarize_labels
     from hrpro_pipeline.commands.train import Training, train_detector
     from hrpro_pipeline.infer.detector import Detector
 
@@ -29,6 +30,7 @@ __all__ = [
     "HrproError",
     "Training",
     "__version__",
+    "compare_labels",
     "convert_labels",
     "describe",
     "detect_folder",
@@ -38,6 +40,7 @@ __all__ = [
     "import_features",
     "report_detections",
     "run_ablation",
+    "summarize_labels",
     "train_detector",
     "train_seeds",
     "write_figures",
@@ -48,6 +51,7 @@ __all__ = [
 _MODULES = {
     "Detector": "infer.detector",
     "Training": "commands.train",
+    "compare_labels": "commands.summary",
     "convert_labels": "commands.convert",
     "describe": "commands.info",
     "detect_folder": "commands.detect",
@@ -57,6 +61,7 @@ _MODULES = {
     "import_features": "commands.imports",
     "report_detections": "commands.report",
     "run_ablation": "commands.ablation",
+    "summarize_labels": "commands.summary",
     "train_detector": "commands.train",
     "train_seeds": "commands.seeds",
     "write_figures": "commands.figures",

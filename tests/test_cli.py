@@ -26,6 +26,7 @@ COMMANDS = [
     ["import", "features"],
     ["import", "checkpoint"],
     ["info"],
+    ["summary"],
     ["weights"],
     ["demo"],
 ]

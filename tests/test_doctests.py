@@ -21,6 +21,7 @@ MODULES = [
     "commands.extract",
     "commands.points",
     "commands.report",
+    "commands.summary",
     "commands.train",
     "configs.load",
     "data.annotations",
@@ -32,6 +33,7 @@ MODULES = [
     "extract.i3d",
     "infer.detector",
     "infer.evaluation",
+    "infer.label_summary",
 ]
 PAGES = sorted(page.name for page in DOCS.glob("*.md") if "\n>>> " in page.read_text())
 SMALL = ["extract.resize=32", "extract.crop=32", "extract.streams=[rgb]"]

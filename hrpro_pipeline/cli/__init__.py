@@ -15,12 +15,28 @@ from hrpro_pipeline.cli.imports import import_group
 from hrpro_pipeline.cli.info import info
 from hrpro_pipeline.cli.points import points
 from hrpro_pipeline.cli.report import report
+from hrpro_pipeline.cli.summary import summary
 from hrpro_pipeline.cli.train import train
 from hrpro_pipeline.cli.weights import weights
 
 __all__ = ["main"]
 
 for command in (
-    *(ablate, convert, demo, detect, evaluate, extract, figures, import_group, info, points, report, train, weights),
+    *(
+        ablate,
+        convert,
+        demo,
+        detect,
+        evaluate,
+        extract,
+        figures,
+        import_group,
+        info,
+        points,
+        report,
+        summary,
+        train,
+        weights,
+    ),
 ):
     main.add_command(command)

@@ -224,3 +224,18 @@ def write_labels(out: Path, labels: Sequence[Label], to: Format, hints: Hints) -
     for file, items in files.items():
         write_text(file, to.render(items, hints))
     return list(files)
+
+
+def read_durations(path: Path) -> dict[str, float]:
+    """Lengths in seconds of the videos of annotations and detections, where these say them; of other files, none."""
+    source = Source(path)
+    if path.is_dir():
+        files = [file for file in path.iterdir() if file.is_file() and file.suffix == ".json"]
+        return {video_id: seconds for file in files for video_id, seconds in read_durations(file).items()}
+    if _is_annotations(source):
+        videos = read_annotations(path).items()
+        return {video_id: video.duration_seconds for video_id, video in videos if video.duration_seconds is not None}
+    if _is_detections(source):
+        found = read_detections(path).items()
+        return {video_id: video.duration_seconds for video_id, video in found if video.duration_seconds is not None}
+    return {}
