@@ -22,21 +22,7 @@ from hrpro_pipeline.cli.weights import weights
 __all__ = ["main"]
 
 for command in (
-    *(
-        ablate,
-        convert,
-        demo,
-        detect,
-        evaluate,
-        extract,
-        figures,
-        import_group,
-        info,
-        points,
-        report,
-        summary,
-        train,
-        weights,
-    ),
+    *(ablate, convert, demo, detect, evaluate, extract, figures),
+    *(import_group, info, points, report, summary, train, weights),
 ):
     main.add_command(command)

@@ -10,7 +10,7 @@ from typing import Literal
 from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.detections import SCHEMA, Detection, VideoDetections, activitynet_json, read_detections
 from hrpro_pipeline.data.files import write_text
-from hrpro_pipeline.data.formats.known import FORMATS, Format
+from hrpro_pipeline.data.formats.known import FORMATS, Format, read_as
 from hrpro_pipeline.data.formats.label import Hints, Label
 from hrpro_pipeline.data.formats.source import Source
 from hrpro_pipeline.data.points import Point, points_csv, read_points
@@ -130,7 +130,7 @@ def _read_file(path: Path, hints: Hints) -> list[Label]:
     source = Source(path)
     for known in ALL_FORMATS.values():
         if known.matches is not None and known.read is not None and known.matches(source):
-            return known.read(source, hints)
+            return read_as(known, source, hints)
     if source.suffix not in (".xlsx",):
         _ = source.text  # says what is wrong with a file that is not there or is not text
     titles = ", ".join(known.title for known in ALL_FORMATS.values() if known.read is not None)

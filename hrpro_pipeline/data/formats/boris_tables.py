@@ -114,7 +114,7 @@ def read_aggregated(source: Source, hints: Hints) -> list[Label]:
                 found.left_out["events without a media file"] += 1
                 continue
             comment = record.get("Comment start", "") or record.get("Comment", "")
-            event = [record["Start (s)"], record.get("Subject", ""), record["Behavior"], "", comment]
+            event = [*(record.get(name, "") for name in ("Start (s)", "Subject", "Behavior")), "", comment]
             is_point = record.get("Behavior type", "").upper() == "POINT"
             add_event(found, place, clock, event, None if is_point else record.get("Stop (s)", ""))
     return found.done()

@@ -11,8 +11,8 @@ from hrpro_pipeline.data.formats.timecode import seconds_of, timecode
 from hrpro_pipeline.errors import HrproError
 
 _COLUMNS = ("Marker Name", "Description", "In", "Out", "Duration", "Marker Type")
-_EVENT = re.compile(r"^\d+\s+\S+\s+V\d*\s+C\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$")
-_MARKER = re.compile(r"\|M:(?P<name>[^|]*?)\s*\|D:(?P<frames>\d{1,9})\s*$")
+_EVENT = re.compile(r"^\d+[ \t]+\S+[ \t]+V\d*[ \t]+C[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]*$", re.MULTILINE)
+_MARKER = re.compile(r"\|M:(?P<name>[^|]*)\|D:(?P<frames>\d{1,9})\s*$")
 _TIMELINE_START = 3600.0  # s: Resolve's timelines begin at 01:00:00:00
 
 

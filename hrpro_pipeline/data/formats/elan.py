@@ -45,6 +45,9 @@ def read(source: Source, hints: Hints) -> list[Label]:
     choice = hints.class_from or _class_from(source, annotations)
     for item in annotations:
         name, comment = (item.tier, item.value) if choice == "tier" else (item.value, "")
+        if not name:
+            found.left_out[f"annotations without a {choice}"] += 1
+            continue
         start, end = ("nothing" if time is None else (time + origin) / 1000 for time in (item.start, item.end))
         comment = "" if comment == name else comment
         found.add(item.place, video, name, start, end, subject=item.participant, comment=comment)

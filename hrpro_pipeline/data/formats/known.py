@@ -122,6 +122,19 @@ def format_of(source: Source) -> str | None:
     return next((name for name, known in FORMATS.items() if known.matches is not None and known.matches(source)), None)
 
 
+def read_as(known: Format, source: Source, hints: Hints) -> list[Label]:
+    """The labels of a file in a format.
+
+    Raises:
+        HrproError or ProblemsError: it cannot be read.
+    """
+    assert known.read is not None
+    try:
+        return known.read(source, hints)
+    except RecursionError:
+        raise HrproError(f"{source.path}: lists in lists in lists, which cannot be read") from None
+
+
 def read_foreign(path: Path, hints: Hints | None = None) -> list[Label] | None:
     """The labels of a file of a labeling tool; None for any other file.
 
@@ -133,5 +146,4 @@ def read_foreign(path: Path, hints: Hints | None = None) -> list[Label] | None:
         name = format_of(source)
     except HrproError:  # its own reader says what is wrong with it
         return None
-    read = FORMATS[name].read if name is not None else None
-    return None if read is None else read(source, hints or Hints())
+    return None if name is None else read_as(FORMATS[name], source, hints or Hints())

@@ -160,7 +160,10 @@ def video_id_of(name: Any) -> str:
         return ""
     text = name.strip()
     if "://" in text or text.startswith(("file:", "/data/")):
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError:  # brackets that are no address
+            return ""
         # Label Studio serves files of a disk at /data/local-files/?d=folder/name.
         text = unquote(parse_qs(parts.query).get("d", [parts.path])[0])
     base = PurePosixPath(text.replace("\\", "/")).name

@@ -20,7 +20,7 @@ _UPLOADED = re.compile(r"(?<=/)[0-9a-f]{8}-(?=[^/]+$)")
 
 def matches(source: Source) -> bool:
     """Whether a file is an export with a timeline, or with regions of sound or video in seconds."""
-    if not source.start.startswith(("[", "{")):
+    if not source.start.startswith(("[", "{")) or source.mentions('"database"'):
         return False
     full = source.mentions('"annotations"', '"result"') or source.mentions('"completions"', '"result"')
     return full or source.mentions('"ranges"', '"timelinelabels"')

@@ -84,7 +84,7 @@ class Source:
             root: Element = fromstring(self.content, forbid_dtd=True)
         except DefusedXmlException:
             raise HrproError(f"{self.path}: XML that defines entities, which is not read; export it again") from None
-        except (ParseError, ValueError, RecursionError) as error:
+        except (ParseError, ValueError, LookupError, RecursionError) as error:
             raise HrproError(f"{self.path}: not XML that can be read ({one_line(error, 80)})") from None
         return root
 

@@ -116,7 +116,7 @@ def _add_row(found: Found, place: str, row: dict[str, str], attributes: Any) -> 
         video,
         times,
         _json(row.get("spatial_coordinates", "[]")),
-        _values(_json(row["metadata"]), attributes),
+        _values(_json(row.get("metadata", "")), attributes),
     )
 
 
