@@ -105,6 +105,19 @@ def test_elan_asks_for_the_class_only_where_both_may_be(files: dict[str, Path], 
     assert [label.label for label in read_labels(path, Hints(class_from="value"))] == ["water", "spoon"]
 
 
+def test_old_tables_with_several_media_files_are_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    events = files["boris-old"].read_text().replace("3.2\tcook.mp4", "23.2\tserve.mp4")
+    rows = ("first,side.mp4,anna,pour,STATE,1.0,2.5,1.5", "first,{},anna,stir,POINT,3.2,3.2,NA")
+    header = "Observation id,Media file,Subject,Behavior,Behavior type,Start (s),Stop (s),Duration (s)"
+    (tmp_path / "events.tsv").write_text(events)
+    (tmp_path / "aggregated.csv").write_text("\n".join([header, *rows]).format("cook.mp4"))
+    for path in tmp_path.iterdir():
+        with pytest.raises(HrproError, match="several media files, and not how long each is; give the .boris project"):
+            read_labels(path)
+    (tmp_path / "aggregated.csv").write_text("\n".join([header, *rows]).format("side.mp4"))
+    assert facts(read_labels(tmp_path / "aggregated.csv")) == [("side", *POUR[1:]), ("side", *STIR[1:])]
+
+
 @pytest.mark.parametrize("name", ["cvat", "premiere", "resolve"])
 def test_frames_need_a_rate(files: dict[str, Path], name: str) -> None:
     for reader in (read_labels, read_points, read_annotations):
@@ -243,6 +256,12 @@ HOSTILE = {
     "bomb.eaf": BOMB + EAF,
     "outside.eaf": OUTSIDE + EAF,
     "outside.xml": OUTSIDE + "<annotations><version>1.1</version>&a;</annotations>",
+    "lists.boris": BORIS_TEXT.replace('["videos/cook.mp4"', "[" + "[" * 900 + "]" * 900),
+    "codes.boris": BORIS_TEXT.replace('"anna", "pour", ""', '"anna", ' + "[" * 900 + "]" * 900, 1),
+    "encoding.eaf": '<?xml version="1.0" encoding="none"?>' + EAF,
+    "address.json": '[{"data": {"video": "http://[a"}, "annotations": [{"result": []}]}]',
+    "short.csv": "Observation id,Behavior,Start (s),Stop (s),Media file\na,b\n",
+    "blank.edl": "|M:|D:",
     "deep.eaf": "<ANNOTATION_DOCUMENT>" + "<a>" * 200_000,
     "deep_whole.eaf": "<ANNOTATION_DOCUMENT>" + "<a>" * 100_000 + "</a>" * 100_000 + "</ANNOTATION_DOCUMENT>",
     "nan.boris": BORIS_TEXT.replace("101.0", "NaN"),

@@ -66,12 +66,8 @@ def read_events(source: Source, hints: Hints) -> list[Label]:
     for table in source.tables:
         columns = _EVENTS if _header_at(table, _EVENTS) is not None else _OLD_EVENTS
         records = _records(table, columns)
-        # The old form does not say how long each of several files is, nor which of them a time counts from.
-        files = {record.get("Media file path", "") for _, record in records}
-        if columns is _OLD_EVENTS and len(files) > 1:
-            found.problems.append("several media files, and not how long each is; convert the .boris project instead")
-            continue
-        _pair_events(found, records, _value_above(table, "Time offset (s)"))
+        if _has_one_file_each(found, records):
+            _pair_events(found, records, _value_above(table, "Time offset (s)"))
     return found.done()
 
 
@@ -108,7 +104,8 @@ def read_aggregated(source: Source, hints: Hints) -> list[Label]:
     """Each row is a state from start to stop, or a point."""
     found = Found(source.path)
     for table in source.tables:
-        for place, record in _records(table, _AGGREGATED):
+        records = _records(table, _AGGREGATED)
+        for place, record in records if _has_one_file_each(found, records) else ():
             clock = _clock(record, "")
             if not clock.files:
                 found.left_out["events without a media file"] += 1
@@ -128,8 +125,27 @@ def _clock(record: dict[str, str], offset: str) -> MediaClock:
         files = tuple(name.strip() for name in player.partition(":")[2].split(";") if name.strip())
         lengths = record.get("Media duration (s)", "").partition("|")[0].split(";")
         return MediaClock(files, tuple(map(finite_number, lengths)), start)
-    file = record.get("Media file path") or record.get("Media file name") or ""
+    file = _own_file(record)
     return MediaClock((file,) if file else (), (None,), start)
+
+
+def _own_file(record: dict[str, str]) -> str:
+    """The file that an event is in, by the columns of the old forms or, for want of others, of the new ones."""
+    return next((record[name] for name in ("Media file path", "Media file", "Media file name") if record.get(name)), "")
+
+
+def _has_one_file_each(found: Found, records: Sequence[tuple[str, dict[str, str]]]) -> bool:
+    """Whether times can be placed: without a column Source, nobody says how long each of several files is."""
+    files: dict[str, set[str]] = {}
+    for _, record in records:
+        if not record.get("Source", "").startswith("player #1:"):
+            files.setdefault(record.get("Observation id", ""), set()).add(_own_file(record))
+    several = [name for name, names in files.items() if len(names - {""}) > 1]
+    for name in several:
+        found.problems.append(
+            f"observation {short(name)}: several media files, and not how long each is; give the .boris project instead"
+        )
+    return not several
 
 
 _MEDIA = ("Source", "Time offset (s)", "Media duration (s)", "FPS")

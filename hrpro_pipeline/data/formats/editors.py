@@ -62,10 +62,7 @@ def render_premiere(labels: Sequence[Label], hints: Hints) -> str:
 
 def matches_resolve(source: Source) -> bool:
     """Whether a file is an EDL with markers."""
-    return (
-        source.mentions("|M:", "|D:")
-        and _EVENT.search(source.text.partition("|")[0].rstrip().splitlines()[-1]) is not None
-    )
+    return source.mentions("|M:", "|D:") and _EVENT.search(source.text) is not None
 
 
 def read_resolve(source: Source, hints: Hints) -> list[Label]:
