@@ -3,6 +3,7 @@
 import json
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from label_files import BORIS, BORIS_LABELS, EVENT_LABELS, write_all
@@ -11,6 +12,7 @@ from hrpro_pipeline import convert_labels
 from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.formats.known import FORMATS, format_of
 from hrpro_pipeline.data.formats.label import Hints, Label, video_id_of
+from hrpro_pipeline.data.formats.names import FormatName
 from hrpro_pipeline.data.formats.source import Source
 from hrpro_pipeline.data.formats.timecode import seconds_of, timecode
 from hrpro_pipeline.data.labels import ALL_FORMATS, fitted, read_labels, write_labels
@@ -81,6 +83,10 @@ def test_each_file_is_of_one_format(files: dict[str, Path]) -> None:
         assert name.startswith(matching[0].partition("-")[0])
 
 
+def test_names_are_those_of_the_formats() -> None:
+    assert get_args(FormatName) == tuple(ALL_FORMATS)
+
+
 def test_subjects_comments_and_scores(files: dict[str, Path]) -> None:
     first = read_labels(files["boris"])[0]
     assert (first.subject, first.comment) == ("anna", "slowly")
@@ -136,7 +142,7 @@ def within(name: str) -> float:
     return frames[name] / 25 + 1e-6 if name in frames else 0.001
 
 
-@pytest.mark.parametrize("name", [name for name, known in ALL_FORMATS.items() if known.read and known.render])
+@pytest.mark.parametrize("name", [name for name, known in ALL_FORMATS.items() if known.read])
 def test_round_trips(name: str, tmp_path: Path) -> None:
     known = ALL_FORMATS[name]
     expected, _ = fitted(LABELS, known, "middle")

@@ -5,18 +5,13 @@ from pathlib import Path
 import click
 
 from hrpro_pipeline.cli import options
-from hrpro_pipeline.data.formats.label import ClassFrom
-from hrpro_pipeline.data.labels import ALL_FORMATS, PointAt
+from hrpro_pipeline.data.formats.names import ClassFrom, FormatName, PointAt
 
 
 @click.command()
 @click.argument("source", metavar="IN", type=options.Existing)
 @click.argument("out", type=options.OutputPath)
-@click.option(
-    "--to",
-    type=click.Choice([name for name, known in ALL_FORMATS.items() if known.render is not None]),
-    help="Format to write.  [default: by the suffix of OUT]",
-)
+@click.option("--to", type=options.choices(FormatName), help="Format to write.  [default: by the suffix of OUT]")
 @click.option("--fps", type=float, help="Frames a second, for formats that count frames.")
 @click.option(
     "--point-at",
@@ -27,7 +22,7 @@ from hrpro_pipeline.data.labels import ALL_FORMATS, PointAt
 )
 @click.option("--class-from", type=options.choices(ClassFrom), help="What is the class in ELAN's files.")
 def convert(
-    source: Path, out: Path, to: str | None, fps: float | None, point_at: PointAt, class_from: ClassFrom | None
+    source: Path, out: Path, to: FormatName | None, fps: float | None, point_at: PointAt, class_from: ClassFrom | None
 ) -> None:
     """Convert labels between formats: ours, and those of labeling tools.
 
@@ -41,4 +36,4 @@ def convert(
 
     result = convert_labels(source, out, to=to, fps=fps, point_at=point_at, class_from=class_from)
     places = f"{out}" if len(result.files) == 1 else f"{out}, {len(result.files)} files"
-    click.echo(f"{places}: {result.num_labels} labels ({ALL_FORMATS[result.format].title})")
+    click.echo(f"{places}: {result.num_labels} labels ({result.title})")

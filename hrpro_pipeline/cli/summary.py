@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from hrpro_pipeline.cli import options
-from hrpro_pipeline.data.formats.label import ClassFrom
+from hrpro_pipeline.data.formats.names import ClassFrom
 from hrpro_pipeline.errors import UsageError
 
 

@@ -4,14 +4,15 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrpro_pipeline.data.formats.label import ClassFrom, Hints
-from hrpro_pipeline.data.labels import ALL_FORMATS, PointAt, fitted, read_labels, write_labels
+from hrpro_pipeline.data.formats.label import Hints
+from hrpro_pipeline.data.formats.names import ClassFrom, FormatName, PointAt
+from hrpro_pipeline.data.labels import ALL_FORMATS, fitted, read_labels, write_labels
 from hrpro_pipeline.errors import HrproError, UsageError
 
 log = logging.getLogger(__name__)
 
 # What an output is without `to`, by its suffix; other suffixes are those of several formats.
-_BY_SUFFIX = {
+_BY_SUFFIX: dict[str, FormatName] = {
     ".csv": "points",
     ".json": "annotations",
     ".boris": "boris",
@@ -20,7 +21,6 @@ _BY_SUFFIX = {
     ".srt": "srt",
     ".edl": "resolve",
 }
-OUTPUT_FORMATS = tuple(name for name, known in ALL_FORMATS.items() if known.render is not None)
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,14 @@ class Conversion:
     """What was written.
 
     Attributes:
-        format: its name, as `to` takes it.
+        format, title: its name, as `to` takes it, and as people call it.
         files: where.
         num_labels: in all files.
         notes: what the format could not hold, counted; one entry for each kind of loss.
     """
 
-    format: str
+    format: FormatName
+    title: str
     files: tuple[Path, ...]
     num_labels: int
     notes: tuple[str, ...]
@@ -44,7 +45,7 @@ def convert_labels(
     source: str | Path,
     out: str | Path,
     *,
-    to: str | None = None,
+    to: FormatName | None = None,
     fps: float | None = None,
     point_at: PointAt = "middle",
     class_from: ClassFrom | None = None,
@@ -78,8 +79,8 @@ def convert_labels(
     """
     path = Path(out)
     name = to or _BY_SUFFIX.get(path.suffix.lower())
-    if name not in OUTPUT_FORMATS:
-        raise UsageError(f"{path}: say in which format with `to`, one of {', '.join(OUTPUT_FORMATS)}")
+    if name is None or name not in ALL_FORMATS:
+        raise UsageError(f"{path}: say in which format with `to`, one of {', '.join(ALL_FORMATS)}")
     if fps is not None and not 0 < fps < 1e6:
         raise UsageError(f"`fps` is {fps:g}; expected frames a second, such as 25")
     known, hints = ALL_FORMATS[name], Hints(fps, class_from)
@@ -91,4 +92,4 @@ def convert_labels(
         raise HrproError("; ".join([str(error), *notes])) from None
     if notes:
         log.warning("%s: %s cannot hold all: %s", path, known.title, "; ".join(notes))
-    return Conversion(name, tuple(files), len(labels), tuple(notes))
+    return Conversion(name, known.title, tuple(files), len(labels), tuple(notes))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hrpro_pipeline.data.files import write_text
-from hrpro_pipeline.data.formats.label import ClassFrom, Hints, Label
+from hrpro_pipeline.data.formats.label import Hints, Label
+from hrpro_pipeline.data.formats.names import ClassFrom
 from hrpro_pipeline.data.labels import read_durations, read_labels
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.infer.agreement import Agreement, agreement

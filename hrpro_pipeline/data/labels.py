@@ -5,18 +5,17 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.detections import SCHEMA, Detection, VideoDetections, activitynet_json, read_detections
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.data.formats.known import FORMATS, Format, read_as
 from hrpro_pipeline.data.formats.label import Hints, Label
+from hrpro_pipeline.data.formats.names import PointAt
 from hrpro_pipeline.data.formats.source import Source
 from hrpro_pipeline.data.points import Point, points_csv, read_points
 from hrpro_pipeline.errors import HrproError
 
-PointAt = Literal["start", "middle", "end"]
 _LEAST_SECONDS = 1e-3  # what formats in milliseconds tell apart
 
 
@@ -207,7 +206,6 @@ def write_labels(out: Path, labels: Sequence[Label], to: Format, hints: Hints) -
     Raises:
         HrproError: no label, several videos for one file, or a frame rate that nobody says.
     """
-    assert to.render is not None
     if not labels:
         raise HrproError(f"{out}: no labels that {to.title} can hold")
     if "frames" in to.holds and hints.fps is None:

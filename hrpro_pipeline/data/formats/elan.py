@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import get_args
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from hrpro_pipeline.data.formats.label import ClassFrom, Found, Hints, Label, one_line_text
+from hrpro_pipeline.data.formats.label import Found, Hints, Label, one_line_text
+from hrpro_pipeline.data.formats.names import ClassFrom
 from hrpro_pipeline.data.formats.source import Source
 from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError

@@ -32,7 +32,7 @@ class Format:
         title: how people call it.
         suffix: of the files that are written.
         matches, read: whether a file is in it, and its labels; None for a format that is only written.
-        render: the text of a file with these labels; None for a format that is only read.
+        render: the text of a file with these labels.
         holds: what a file can hold: `points`, `segments`, `overlaps` (segments of one class that do), `subject`,
             `comment`, `score`, `videos` (several in a file). `frames`: it counts them, so that a frame rate is needed.
         point_width: seconds of the segment that stands for a point, where a format has no points but people see labels.
@@ -42,7 +42,7 @@ class Format:
     suffix: str
     matches: Matches | None
     read: Read | None
-    render: Render | None
+    render: Render
     holds: frozenset[str]
     point_width: float = 0.0
 

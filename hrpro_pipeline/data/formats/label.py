@@ -5,16 +5,16 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from hrpro_pipeline.data.files import VIDEO_SUFFIXES, is_safe_id, safe_id
+from hrpro_pipeline.data.formats.names import ClassFrom
 from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 log = logging.getLogger(__name__)
 
-ClassFrom = Literal["tier", "value"]
 _MEDIA_SUFFIXES = (*VIDEO_SUFFIXES, ".wav", ".mp3", ".flac", ".ogg", ".m4a")
 _ROUNDING = 1e-3  # s; what a difference of clocks may be below 0
 # Characters that no line of text and no XML may hold.
