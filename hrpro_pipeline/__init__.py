@@ -11,6 +11,7 @@ from hrpro_pipeline.errors import HrproError
 
 if TYPE_CHECKING:
     from hrpro_pipeline.commands.ablation import run_ablation
+    from hrpro_pipeline.commands.convert import convert_labels
     from hrpro_pipeline.commands.detect import detect_folder
     from hrpro_pipeline.commands.evaluate import evaluate_detections
     from hrpro_pipeline.commands.extract import extract_features
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hrpro_pipeline.commands.points import write_points
     from hrpro_pipeline.commands.report import report_detections
     from hrpro_pipeline.commands.seeds import train_seeds
+    from hrpro_pipeline.commands.summary import compare_labels, summarize_labels
     from hrpro_pipeline.commands.train import Training, train_detector
     from hrpro_pipeline.infer.detector import Detector
 
@@ -28,6 +30,8 @@ __all__ = [
     "HrproError",
     "Training",
     "__version__",
+    "compare_labels",
+    "convert_labels",
     "describe",
     "detect_folder",
     "evaluate_detections",
@@ -36,6 +40,7 @@ __all__ = [
     "import_features",
     "report_detections",
     "run_ablation",
+    "summarize_labels",
     "train_detector",
     "train_seeds",
     "write_figures",
@@ -46,6 +51,8 @@ __all__ = [
 _MODULES = {
     "Detector": "infer.detector",
     "Training": "commands.train",
+    "compare_labels": "commands.summary",
+    "convert_labels": "commands.convert",
     "describe": "commands.info",
     "detect_folder": "commands.detect",
     "evaluate_detections": "commands.evaluate",
@@ -54,6 +61,7 @@ _MODULES = {
     "import_features": "commands.imports",
     "report_detections": "commands.report",
     "run_ablation": "commands.ablation",
+    "summarize_labels": "commands.summary",
     "train_detector": "commands.train",
     "train_seeds": "commands.seeds",
     "write_figures": "commands.figures",

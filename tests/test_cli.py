@@ -21,10 +21,12 @@ COMMANDS = [
     ["evaluate"],
     ["report"],
     ["figures"],
+    ["convert"],
     ["import"],
     ["import", "features"],
     ["import", "checkpoint"],
     ["info"],
+    ["summary"],
     ["weights"],
     ["demo"],
 ]

@@ -15,11 +15,13 @@ from hrpro_pipeline.data.detections import Detection, VideoDetections, write_det
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MODULES = [
+    "commands.convert",
     "commands.detect",
     "commands.evaluate",
     "commands.extract",
     "commands.points",
     "commands.report",
+    "commands.summary",
     "commands.train",
     "configs.load",
     "data.annotations",
@@ -35,6 +37,7 @@ MODULES = [
     "extract.i3d",
     "infer.detector",
     "infer.evaluation",
+    "infer.label_summary",
     "show.fonts",
 ]
 PAGES = sorted(page.name for page in DOCS.glob("*.md") if "\n>>> " in page.read_text())

@@ -17,7 +17,10 @@ from hrpro_pipeline.data.inputs import Inputs
     click.argument("features", type=options.Folder),
     options.points,
     click.option(
-        "--annotations", required=True, type=options.ExistingFile, help="ActivityNet-style JSON with segments."
+        "--annotations",
+        required=True,
+        type=options.ExistingFile,
+        help="Segments: ActivityNet-style JSON, or a labeling tool's file.",
     ),
     options.training_videos,
     click.option("--ambiguous", type=options.ExistingFile, help="Ambiguous segments for the evaluation (THUMOS14)."),

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("detections", type=options.Existing)
-@click.option("--annotations", required=True, type=options.ExistingFile, help="ActivityNet-style JSON with segments.")
+@click.option(
+    "--annotations",
+    required=True,
+    type=options.ExistingFile,
+    help="Segments: ActivityNet-style JSON, or a labeling tool's file.",
+)
 @click.option("--subset", help="Evaluate on this subset.  [default: all annotated videos]")
 @click.option(
     "--tiou",

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 # Each command: where it is, and its line in the help, so that `hrpro --help` loads none of them.
 COMMANDS = {
     "ablate": ("ablation:ablate", "Train without parts of the method, and compare."),
+    "convert": ("convert:convert", "Labels or detections from one program's file to another's."),
     "demo": ("demo:demo", "Run the whole chain on made videos."),
     "detect": ("detect:detect", "Detect actions in videos or FEATURES."),
     "evaluate": ("evaluate:evaluate", "Mean average precision of detections."),
@@ -29,6 +30,7 @@ COMMANDS = {
     "info": ("info:info", "Say what a FEATURES folder, a feature file, a RUN or a model holds."),
     "points": ("points:points", "Draw one point label in each annotated segment."),
     "report": ("report:report", "Show detections on one HTML page."),
+    "summary": ("summary:summary", "Counts, durations and agreement of labels."),
     "train": ("train:train", "Train a detector on features and one point an action."),
     "weights": ("weights:weights", "List, download or verify the Kinetics weights."),
 }

@@ -134,7 +134,10 @@ keep_partial = click.option(
 )
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 points = click.option(
-    "--points", required=True, type=ExistingFile, help="CSV: video_id, class and time (s) or point (frame)."
+    "--points",
+    required=True,
+    type=ExistingFile,
+    help="CSV: video_id, class and time (s) or point (frame); or a file of a labeling tool.",
 )
 training_videos = click.option(
     "--videos", type=ExistingFile, help="Training videos, one id a line.  [default: all with points]"

@@ -9,7 +9,12 @@ from hrpro_pipeline.data.distributions import Distribution
 
 
 @click.command()
-@click.option("--annotations", required=True, type=options.ExistingFile, help="ActivityNet-style JSON with segments.")
+@click.option(
+    "--annotations",
+    required=True,
+    type=options.ExistingFile,
+    help="Segments: ActivityNet-style JSON, or a labeling tool's file.",
+)
 @click.option("--distribution", required=True, type=options.choices(Distribution))
 @click.option("--subset", help="Of this subset alone.  [default: all annotated videos]")
 @options.seed

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hrpro_pipeline.data.files import is_safe_id, read_text, video_id_of
+from hrpro_pipeline.data.formats.known import read_foreign
+from hrpro_pipeline.data.formats.label import Label
 from hrpro_pipeline.data.names import class_name
+from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,8 @@ class VideoAnnotation:
 def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
     """Read an ActivityNet-style JSON: `database` -> video -> subset, duration, fps, annotations.
 
+    Files of labeling tools are read as well (`data/formats`); they have neither subsets nor durations.
+
     Segments that end after the stated duration are accepted: THUMOS14's own file has 30 of them. Starts up to a second
     before 0 become 0, and segments without length are left out, as ActivityNet's own file has both; a warning counts
     them. Classes are as `class_name` gives them.
@@ -56,6 +60,8 @@ def read_annotations(path: Path) -> dict[str, VideoAnnotation]:
         >>> videos["kitchen_02"].segments
         (Segment(label='stir', start_seconds=1.0, end_seconds=3.0),)
     """
+    if (labels := read_foreign(path)) is not None:
+        return _from_labels(path, labels)
     content, duplicate_keys = _read_json(path)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict):
@@ -82,6 +88,20 @@ def _shared_ids(names: Iterable[str]) -> list[str]:
         if first != name:
             problems.append(f"{name!r} and {first!r} are both video {video_id_of(name)!r}; expected one entry for it")
     return problems
+
+
+def _from_labels(path: Path, labels: Iterable[Label]) -> dict[str, VideoAnnotation]:
+    """The segments of a labeling tool's file by video; points are left out, and the log says so."""
+    labels = list(labels)
+    segments: dict[str, list[Segment]] = {label.video_id: [] for label in labels}
+    for label in labels:
+        if label.end_seconds is not None:
+            segments[label.video_id].append(Segment(label.label, label.start_seconds, label.end_seconds))
+    if not any(segments.values()):
+        raise HrproError(f"{path}: {len(labels)} points and no segments; expected segments with a start and an end")
+    if num_points := sum(label.is_point for label in labels):
+        log.warning("%s: %d points left out: annotations are segments", path, num_points)
+    return {video_id: VideoAnnotation(video_id, "", None, None, tuple(items)) for video_id, items in segments.items()}
 
 
 def _read_json(path: Path) -> tuple[Any, list[str]]:
@@ -235,14 +255,3 @@ def read_ambiguous(path: Path) -> dict[str, list[tuple[float, float]]]:
     if problems:
         raise ProblemsError(str(path), problems)
     return segments
-
-
-def finite_number(value: Any) -> float | None:
-    """A finite number from a JSON value or CSV cell, else None."""
-    if isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None

@@ -8,9 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from hrpro_pipeline.data.annotations import finite_number
 from hrpro_pipeline.data.files import is_safe_id, read_text, video_id_of, write_text
 from hrpro_pipeline.data.names import class_name
+from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 SCHEMA = "hrpro.detections/1"
@@ -109,8 +109,8 @@ def write_detections(folder: Path, video: VideoDetections) -> Path:
     return path
 
 
-def write_activitynet(path: Path, videos: Iterable[VideoDetections]) -> None:
-    """Write all videos as one ActivityNet-style result file, atomically."""
+def activitynet_json(videos: Iterable[VideoDetections]) -> str:
+    """All videos as the text of one ActivityNet-style result file."""
     videos = list(videos)
     results = {video.video_id: [_as_json(detection) for detection in video.detections] for video in videos}
     models = ", ".join(sorted({video.model for video in videos} - {""}))
@@ -118,7 +118,12 @@ def write_activitynet(path: Path, videos: Iterable[VideoDetections]) -> None:
     if partial := {video.video_id: video.partial_reason for video in videos if video.partial_reason is not None}:
         external["partial"] = partial
     content = {"version": "VERSION 1.3", "results": results, "external_data": external}
-    write_text(path, json.dumps(content, allow_nan=False) + "\n")
+    return json.dumps(content, allow_nan=False) + "\n"
+
+
+def write_activitynet(path: Path, videos: Iterable[VideoDetections]) -> None:
+    """Write all videos as one ActivityNet-style result file, atomically."""
+    write_text(path, activitynet_json(videos))
 
 
 def read_detections(path: Path) -> dict[str, VideoDetections]:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrpro_pipeline.data.annotations import finite_number
 from hrpro_pipeline.data.files import is_safe_id, video_id_of
+from hrpro_pipeline.data.formats.known import read_foreign
 from hrpro_pipeline.data.names import class_name
+from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.data.tables import Table, clock_seconds, has_decimal_commas, read_table
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
@@ -28,6 +29,8 @@ def read_points(path: Path) -> list[Point]:
     """Read a points CSV with columns `video_id`, `class` and `time` (s) or `point` (frame); others are ignored.
 
     Tables with semicolons or tabs, decimal commas and clock times are read as well, where nothing else can be meant.
+    Files of labeling tools are read as well (`data/formats`): a segment gives the point in its middle, and the line of
+    a point is its number.
 
     Raises:
         HrproError: not CSV, or a header without these columns.
@@ -47,6 +50,11 @@ def read_points(path: Path) -> list[Point]:
           - line 2: time is 'soon'; expected a number of at least 0, such as 3.5
           - line 3: class is empty
     """
+    if (labels := read_foreign(path)) is not None:
+        return [
+            Point(video_id_of(label.video_id), class_name(label.label), label.middle_seconds, None, number)
+            for number, label in enumerate(labels, start=1)
+        ]
     table = read_table(path, ("video_id", "class", "time", "point"), "a points CSV with columns video_id,class,time")
     rows = _rows(path, table)
     problems = [f"line {row.line}: {problem}" for row in rows if (problem := _row_problem(row, len(table.columns)))]

@@ -1,0 +1,1 @@
+"""Files of labeling tools: read to labels, and written from them. `known.py` lists the formats."""
