@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from click.testing import CliRunner
 from label_files import BORIS, BORIS_LABELS, EVENT_LABELS, write_all
 
 from hrpro_pipeline import convert_labels
+from hrpro_pipeline.cli import main
 from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.formats.known import FORMATS, format_of
 from hrpro_pipeline.data.formats.label import Hints, Label, video_id_of
@@ -206,6 +208,15 @@ def test_formats_of_one_video(tmp_path: Path) -> None:
     result = convert_labels(tmp_path / "in.csv", tmp_path / "out", to="audacity")
     assert [file.name for file in result.files] == ["a.txt", "b.txt"]
     assert sorted(label.video_id for label in read_labels(tmp_path / "out")) == ["a", "b"]
+
+
+def test_outputs_of_an_unknown_kind_are_wrong_use(files: dict[str, Path], tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["convert", str(files["boris"]), str(tmp_path / "out.txt")])
+    assert result.exit_code == 2
+    assert "say in which format with --to, one of points, annotations, detections, boris" in result.output
+    result = CliRunner().invoke(main, ["convert", str(files["cvat"]), str(tmp_path / "out.csv")])
+    assert result.exit_code == 1
+    assert "give --fps to `hrpro convert`" in result.output
 
 
 def test_chapters(tmp_path: Path) -> None:

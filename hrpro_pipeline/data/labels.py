@@ -1,6 +1,7 @@
 """Labels of any known format, ours and those of labeling tools: which a file is in, reading, writing."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ _LEAST_SECONDS = 1e-3  # what formats in milliseconds tell apart
 
 def _is_points(source: Source) -> bool:
     """Whether the header has our columns, and no other format's."""
-    names = {name.strip() for name in source.start.partition("\n")[0].split(",")}
+    names = {name.strip() for name in re.split("[,;\t]", source.start.partition("\n")[0])}
     return {"video_id", "class"} <= names
 
 
