@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from conftest import GOLDEN
+from make_videos import moving_square, write_video
 
 from hrpro_pipeline.cli import main
 
@@ -88,6 +89,18 @@ def test_a_path_that_begins_with_a_dash(tmp_path: Path, monkeypatch: pytest.Monk
         result = hrpro("extract", "--out", "x", "--weights", "random", *paths)
         assert "No such option" not in result.output and "empty file (0 bytes)" in result.output
     assert "for the path" not in hrpro("extract", "--out", "x", "--frob", name).output
+
+
+def test_a_clash_of_ids_costs_its_own_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in ("clip #1.mp4", "clip &1.mp4", "Cafe\u0301.3GP"):
+        write_video(tmp_path / "videos" / name, moving_square(20), codec="mpeg4")
+    small = ["--weights", "random", "--device", "cpu", "--streams", "rgb"]
+    small += ["--set", "extract.resize=32", "--set", "extract.crop=32"]
+    result = hrpro("extract", tmp_path / "videos", "--out", tmp_path / "out", *small)
+    assert result.exit_code == 1
+    assert "1 extracted, 0 there already, 2 failed" in result.output
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"Caf\u00e9.h5", "failures.jsonl"}
 
 
 def test_the_real_command_reports_one_line_without_traceback(tmp_path: Path) -> None:

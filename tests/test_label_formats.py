@@ -13,7 +13,7 @@ from hrpro_pipeline import convert_labels
 from hrpro_pipeline.cli import main
 from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.formats.known import FORMATS, format_of
-from hrpro_pipeline.data.formats.label import Hints, Label, video_id_of
+from hrpro_pipeline.data.formats.label import Hints, Label, id_of_media
 from hrpro_pipeline.data.formats.names import FormatName
 from hrpro_pipeline.data.formats.source import Source
 from hrpro_pipeline.data.formats.timecode import seconds_of, timecode
@@ -258,7 +258,7 @@ def test_timecodes(text: str, fps: float, seconds: float) -> None:
     ],
 )
 def test_video_ids(name: str | None, video_id: str) -> None:
-    assert video_id_of(name) == video_id
+    assert id_of_media(name) == video_id
 
 
 NESTED = "[" * 200_000

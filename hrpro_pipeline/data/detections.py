@@ -243,7 +243,7 @@ def _parse_detections(place: str, items: Any) -> tuple[tuple[Detection, ...], li
             continue
         if not detection.label:
             problems.append(f"{place}, detection {number}: label is {item['label']!r}; expected a class name")
-        elif not all(map(math.isfinite, (detection.score, start, end))):
+        elif not all(map(math.isfinite, (detection.score, start, end, detection.probability or 0.0))):
             problems.append(
                 f"{place}, detection {number}: score {detection.score}, segment [{start}, {end}]; "
                 "expected finite numbers"

@@ -8,14 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hrpro_pipeline.data.files import VIDEO_SUFFIXES, is_safe_id, safe_id
+from hrpro_pipeline.data.files import is_safe_id
 from hrpro_pipeline.data.formats.names import ClassFrom
 from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 log = logging.getLogger(__name__)
 
-_MEDIA_SUFFIXES = (*VIDEO_SUFFIXES, ".wav", ".mp3", ".flac", ".ogg", ".m4a")
 _ROUNDING = 1e-3  # s; what a difference of clocks may be below 0
 # Characters that no line of text and no XML may hold.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -105,13 +104,13 @@ class Found:
             place: where in the file it is, for the problem.
             video: name, path or address of the video.
         """
-        video_id = video_id_of(video)
+        video_id = id_of_media(video)
         start_seconds, end_seconds = finite_number(start), finite_number(end)
         if start_seconds is not None:
             start_seconds = 0.0 if -_ROUNDING < start_seconds < 0 else round(start_seconds, 6)
         if end_seconds is not None:
             end_seconds = round(end_seconds, 6)
-        name = one_line_text(label)
+        name = class_name(one_line_text(label))
         if not video_id:
             self.problems.append(f"{place}: names no video ({short(video)})")
         elif not name:
@@ -154,7 +153,7 @@ def one_line_text(value: Any) -> str:
     return _CONTROL.sub("", " ".join(value.split())) if isinstance(value, str) else ""
 
 
-def video_id_of(name: Any) -> str:
+def id_of_media(name: Any) -> str:
     """The id of a video by its name, path or address, as a tool writes it; empty where there is none."""
     if not isinstance(name, str):
         return ""
@@ -167,10 +166,8 @@ def video_id_of(name: Any) -> str:
         # Label Studio serves files of a disk at /data/local-files/?d=folder/name.
         text = unquote(parse_qs(parts.query).get("d", [parts.path])[0])
     base = PurePosixPath(text.replace("\\", "/")).name
-    suffix = PurePosixPath(base).suffix.lower()
-    stem = PurePosixPath(base).stem if suffix in _MEDIA_SUFFIXES else base
     try:
-        video_id = safe_id(stem.replace("\0", ""))
+        video_id = video_id_of(base.replace("\0", ""))
     except HrproError:
         return ""
     return video_id if is_safe_id(video_id) else ""

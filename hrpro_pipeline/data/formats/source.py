@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
-from hrpro_pipeline.data.formats.label import video_id_of
+from hrpro_pipeline.data.formats.label import id_of_media
 from hrpro_pipeline.errors import HrproError, one_line
 
 _MOST_BYTES = 256 << 20
@@ -30,7 +30,7 @@ class Source:
     @property
     def video_id(self) -> str:
         """The video by the name of the file, for formats that name none: `a.mp4.srt` and `a.srt` are of `a`."""
-        return video_id_of(self.path.stem)
+        return id_of_media(self.path.stem)
 
     @cached_property
     def content(self) -> bytes:
