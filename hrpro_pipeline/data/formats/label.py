@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hrpro_pipeline.data.files import is_safe_id
+from hrpro_pipeline.data.files import is_safe_id, video_id_of
 from hrpro_pipeline.data.formats.names import ClassFrom
+from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
