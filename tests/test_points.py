@@ -11,7 +11,8 @@ from made_features import made_set
 
 from hrpro_pipeline import write_points
 from hrpro_pipeline.cli import main
-from hrpro_pipeline.data.annotations import read_annotations
+from hrpro_pipeline.data.annotations import Segment, VideoAnnotation, read_annotations
+from hrpro_pipeline.data.drawn_points import draw_points
 from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.errors import HrproError
 
@@ -49,6 +50,24 @@ class TestPoints:
     def test_unusable(self, tmp_path: Path, text: str, expected: str) -> None:
         with pytest.raises(HrproError, match=expected):
             self.read(tmp_path, text)
+
+    def test_as_people_set_them(self) -> None:
+        """Shares and places of four people, over many actions: inside at their own place, outside, or forgotten."""
+        segments = tuple(
+            Segment("a", 20.0 * number, 20.0 * number + length) for number, length in enumerate([1, 5] * 2000)
+        )
+        video = VideoAnnotation("v", "", 80_000.0, None, segments)
+        for person, (mean, std) in enumerate([(0.30, 0.20), (0.57, 0.20), (0.60, 0.19), (0.34, 0.21)]):
+            seconds = np.array([point.seconds for point in draw_points([video], "human", person)])
+            number = np.round(seconds / 20 - 0.1).astype(int)
+            place = (seconds - 20 * number) / np.where(number % 2, 5, 1)
+            inside = (place >= 0) & (place <= 1)
+            assert 0.02 < 1 - inside.mean() < 0.04
+            assert place[inside].mean() == pytest.approx(mean, abs=0.03)
+            assert place[inside].std() == pytest.approx(std, abs=0.03)
+            forgotten = [1 - (number % 2 == odd).sum() / 2000 for odd in (0, 1)]
+            assert 0.055 < forgotten[0] < 0.095
+            assert 0.025 < forgotten[1] < 0.055
 
     @pytest.mark.parametrize("distribution", ["uniform", "center", "gaussian"])
     def test_one_in_each_segment(self, stored: Path, tmp_path: Path, distribution: str) -> None:

@@ -23,7 +23,8 @@ def write_points(
     Args:
         annotations: ActivityNet-style JSON with segments.
         out: CSV to write.
-        distribution: `uniform` over the segment, its `center`, or `gaussian` about the center.
+        distribution: `uniform` over the segment, its `center`, `gaussian` about the center, or `human`, as people set
+            points: off the center, some outside of the action, some actions forgotten.
         subset: of this subset alone; of all annotated videos otherwise.
         seed: of the random numbers.
 

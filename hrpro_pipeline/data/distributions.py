@@ -2,4 +2,4 @@
 
 from typing import Literal
 
-Distribution = Literal["uniform", "center", "gaussian"]
+Distribution = Literal["uniform", "center", "gaussian", "human"]
