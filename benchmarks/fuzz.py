@@ -94,6 +94,7 @@ def _try(folder: Path, file: Path, read: Arguments, rng: random.Random, limit: f
         change = _changed_text if file.suffix in (".csv", ".json") and rng.random() < 0.8 else _changed
         changed.write_bytes(change(file.read_bytes(), rng))
         log = _made(place / "out") / "log.txt"
+        log.touch()  # the process may be killed before it opens it
         process = multiprocessing.get_context("fork").Process(
             target=_run, args=(read(changed, place / "out"), _made(place / "here"), log)
         )
@@ -102,6 +103,8 @@ def _try(folder: Path, file: Path, read: Arguments, rng: random.Random, limit: f
         hangs = process.is_alive()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        if hangs:  # it may not have come to a group of its own
+            process.kill()
         process.join()
         output = log.read_text(errors="replace")
         if hangs:

@@ -338,7 +338,7 @@ class TestMistakes:
         assert "something else than a demo" in fails("demo", "--out", tmp_path)
         assert (tmp_path / "videos" / "precious.mp4").exists()
 
-    @pytest.mark.parametrize("tiou", ["0.5", "0.7:0.1:0.1", "0:1:0.5", "a:b:c", "0.1:0.7:0"])
+    @pytest.mark.parametrize("tiou", ["1.5", "0.7:0.1:0.1", "0:1:0.5", "a:b:c", "0.1:0.7:0"])
     def test_thresholds_that_are_none(self, archive: Path, trained: Path, tiou: str) -> None:
         arguments = ("evaluate", trained / "features", "--annotations", archive / "gt_full.json", "--tiou", tiou)
         assert hrpro(*arguments).exit_code == 2
