@@ -19,7 +19,7 @@ NAMES = tuple("abcdefg")
 
 
 def candidates(fused: np.ndarray, background: np.ndarray, video_scores: list[float]) -> Candidates:
-    return Candidates(NO_PROPOSALS, fused.astype(np.float32), background.astype(np.float32), np.array(video_scores))
+    return Candidates(fused.astype(np.float32), background.astype(np.float32), np.array(video_scores), NO_PROPOSALS)
 
 
 def test_each_snippet_is_a_point_at_its_middle() -> None:

@@ -12,7 +12,6 @@ import click
 
 from hrpro_pipeline._version import __version__
 from hrpro_pipeline.base import progress
-from hrpro_pipeline.data.files import is_video_name
 from hrpro_pipeline.errors import HrproError, UsageError
 
 log = logging.getLogger(__name__)
@@ -105,6 +104,8 @@ class MainGroup(CommandGroup):
 
 def _hint_for_dash(error: click.UsageError, arguments: Sequence[str]) -> str:
     """Advice on a path that begins with a dash and was taken for an option; empty for anything else."""
+    from hrpro_pipeline.data.files import is_video_name
+
     if not isinstance(error, click.NoSuchOption):
         return ""
     for word in arguments:

@@ -10,7 +10,7 @@ from hrpro_pipeline.base.functions import function_of
 from hrpro_pipeline.base.progress import Task, progress
 from hrpro_pipeline.configs.load import override_settings
 from hrpro_pipeline.data.annotations import read_ambiguous, read_ids
-from hrpro_pipeline.data.detections import Detection
+from hrpro_pipeline.data.detections import Detection, answer_of
 from hrpro_pipeline.data.failures import Failure
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.options import Decoder, ExtractOptions
@@ -173,9 +173,8 @@ def _clipped(detections: tuple[Detection, ...], output: Output) -> tuple[Detecti
     """The detections to cut out: those of `top`, else the answer, else the best few."""
     if output.top is not None:
         return detections
-    if any(item.probability is not None for item in detections):
-        return tuple(item for item in detections if item.answer)
-    return detections[:_NUM_CLIPS]
+    answer = answer_of(detections)
+    return detections[:_NUM_CLIPS] if answer is None else answer
 
 
 def _draw(renderer: Renderer, video_id: str, sources: Sources, job: RenderJob, task: Task) -> Failure | None:

@@ -134,7 +134,7 @@ class Training:
             data, validation = self._split(data)
             watched |= {video.video_id: video.features for video in validation}
             measures.append(point_measure(validation, data.clock))
-            select = Selection("point_mAP", f"the points of {len(validation)} validation videos")
+            select = _by_points_of(validation)
         ambiguous = read_ambiguous(inputs.ambiguous) if inputs.ambiguous is not None else {}
         evaluate = evaluator(watched, ambiguous, measures) if measures else None
         device = resolve_device(self.device)
@@ -180,7 +180,7 @@ class Training:
         watched = {video.video_id: video.features for video in videos}
         watch = Watch(
             evaluator(watched, {}, [point_measure(videos, data.clock)]),
-            Selection("point_mAP", f"the points of {len(videos)} validation videos"),
+            _by_points_of(videos),
         )
         run = Path(self.out) / _REHEARSAL
         model = train(part, settings, run, seed=self.seed, device=device, watch=watch, resume=self.resume)
@@ -194,6 +194,10 @@ class Training:
         if isinstance(self.validate_on, float):
             return hold_out(data, draw_validation(data, self.validate_on, self.seed))
         return hold_out(data, read_ids(Path(self.validate_on)))
+
+
+def _by_points_of(videos: Sequence[TrainingVideo]) -> Selection:
+    return Selection("point_mAP", f"the points of {len(videos)} validation videos")
 
 
 train_detector = function_of(Training, "train_detector")

@@ -32,19 +32,16 @@ def load_settings(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = ()) -
     if preset not in preset_names():
         raise UsageError(f"preset {preset!r} does not exist{_nearest(preset, preset_names())}")
     values = yaml.safe_load(preset_text(preset)) or {}
-    values["preset"] = preset
-    for override in overrides:
-        section, name, value = _parse_override(override)
-        values.setdefault(section, {})[name] = value
-    try:
-        return check_settings(values, "`overrides`")
-    except ProblemsError as error:
-        raise UsageError(str(error)) from None
+    return _overridden(values | {"preset": preset}, overrides)
 
 
 def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
     """Settings with `section.key=value` overrides applied, checked. Raises UsageError as `load_settings` does."""
-    values = settings.model_dump(mode="json")
+    return _overridden(settings.model_dump(mode="json"), overrides)
+
+
+def _overridden(values: dict[str, Any], overrides: Iterable[str]) -> Settings:
+    """Nested plain values with overrides over them -> Settings. Raises UsageError."""
     for override in overrides:
         section, name, value = _parse_override(override)
         values.setdefault(section, {})[name] = value

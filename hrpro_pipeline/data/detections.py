@@ -47,6 +47,14 @@ class Detection:
         return self.end_seconds
 
 
+def answer_of(detections: Iterable[Detection]) -> tuple[Detection, ...] | None:
+    """The detections that a model stands for, in the same order; None where it has not learned which."""
+    detections = tuple(detections)
+    if all(item.probability is None for item in detections):
+        return None
+    return tuple(item for item in detections if item.answer)
+
+
 @dataclass(frozen=True)
 class Curves:
     """Scores over time, N points at equal distances.

@@ -52,7 +52,7 @@ def read_points(path: Path) -> list[Point]:
     """
     if (labels := read_foreign(path)) is not None:
         return [
-            Point(video_id_of(label.video_id), class_name(label.label), label.middle_seconds, None, number)
+            Point(label.video_id, label.label, label.middle_seconds, None, number)
             for number, label in enumerate(labels, start=1)
         ]
     table = read_table(path, ("video_id", "class", "time", "point"), "a points CSV with columns video_id,class,time")

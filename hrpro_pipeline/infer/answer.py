@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hrpro_pipeline.infer.evaluation import true_positives
 from hrpro_pipeline.models.calibration import Calibration, log_score
 
 # Overlap with a segment that makes a detection right.
@@ -28,16 +29,10 @@ def is_right(detections: np.ndarray, segments: np.ndarray) -> np.ndarray:
     Returns:
         bool [M].
     """
-    right = np.zeros(len(detections), bool)
-    free = np.ones(len(segments), bool)
-    for index, (start, end, label, _) in enumerate(detections):
-        overlap = np.minimum(end, segments[:, 1]) - np.maximum(start, segments[:, 0])
-        union = (end - start) + (segments[:, 1] - segments[:, 0]) - overlap
-        tiou = np.where(free & (segments[:, 2] == label), overlap / np.maximum(union, 1e-9), 0)
-        if len(tiou) and tiou.max() >= _TIOU:
-            right[index] = True
-            free[tiou.argmax()] = False
-    return right
+    ordered = segments[np.argsort(segments[:, 2], kind="stable")][:, [2, 0, 1]]
+    first, last = (np.searchsorted(ordered[:, 0], detections[:, 2], side) for side in ("left", "right"))
+    # Within one video, classes part what may match as videos do elsewhere.
+    return true_positives(detections[:, [2, 0, 1, 3]], ordered, first, last, np.array([_TIOU]))[0]
 
 
 def apart(detections: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from hrpro_pipeline.infer.curves import curves_of
 from hrpro_pipeline.infer.postprocess import classwise_soft_nms, outside_ambiguous
 from hrpro_pipeline.infer.raw import extractor_for
 from hrpro_pipeline.models.calibration import Calibration
-from hrpro_pipeline.models.candidates import Candidates, find_candidates
+from hrpro_pipeline.models.candidates import VideoScores, find_candidates, score_snippets
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import or_on_cpu, resolve_device
 from hrpro_pipeline.models.instance import pool_parts
@@ -174,13 +174,16 @@ class Detector:
         model = self.model
         check_features(model, features.header)
 
-        def compute(on_device: Tensor) -> tuple[Candidates, np.ndarray]:
+        def compute(on_device: Tensor) -> tuple[VideoScores, np.ndarray]:
+            if model.pyramid is not None:  # which detects without candidates
+                scores = score_snippets(model.snippet, on_device, model.settings)
+                return scores, detect_actions(model, on_device, ambiguous)
             candidates = find_candidates(model.snippet, on_device, model.settings)
             return candidates, detect_actions(model, on_device, ambiguous, candidates.proposals)
 
         joined = torch.from_numpy(features.joined(tuple(model.widths)))
-        candidates, rows = or_on_cpu(compute, model, joined, self.device, features.video_id)
-        curves = curves_of(candidates, model.classes, model.clock, model.settings.detect.class_threshold)
+        scores, rows = or_on_cpu(compute, model, joined, self.device, features.video_id)
+        curves = curves_of(scores, model.classes, model.clock, model.settings.detect.class_threshold)
         return to_detections(rows, model.classes, model.calibration), curves
 
 

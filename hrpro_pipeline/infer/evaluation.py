@@ -171,11 +171,11 @@ def average_precision(detections: np.ndarray, segments: np.ndarray, tiou: np.nda
     ranked = detections[np.argsort(-detections[:, 3], kind="stable")]
     ordered = segments[np.argsort(segments[:, 0], kind="stable")]
     first, last = (np.searchsorted(ordered[:, 0], ranked[:, 0], side) for side in ("left", "right"))
-    return _interpolated(_true_positives(ranked, ordered, first, last, tiou), len(segments))
+    return _interpolated(true_positives(ranked, ordered, first, last, tiou), len(segments))
 
 
 @compiled()
-def _true_positives(
+def true_positives(
     detections: np.ndarray, segments: np.ndarray, first: np.ndarray, last: np.ndarray, tiou: np.ndarray
 ) -> np.ndarray:
     """Which detections are true positives, bool [K, M]: each takes the free segment of its video with the best tIoU.

@@ -28,15 +28,17 @@ def calibrate(model: TrainedModel, videos: Sequence[TrainingVideo], device: torc
     model.to(device)
     detections, segments = {}, {}
     for video in videos:
-
-        def compute(video: TrainingVideo, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
-            fused = score_snippets(model.snippet, features, model.settings).fused
-            bounds = pseudo_segments(fused, video.positions, video.labels, model.settings.pyramid.peak_ratio)
-            return detect_actions(model, features), model.clock.to_seconds(bounds)
-
         features = torch.from_numpy(np.asarray(video.features))
-        rows, bounds = or_on_cpu(partial(compute, video), model, features, device, video.video_id)
-        detections[video.video_id] = rows
-        segments[video.video_id] = np.column_stack([bounds, video.labels])
+        compute = partial(_compare, model, video)
+        detections[video.video_id], segments[video.video_id] = or_on_cpu(
+            compute, model, features, device, video.video_id
+        )
     model.to(torch.device("cpu"))
     return fit_calibration(detections, segments)
+
+
+def _compare(model: TrainedModel, video: TrainingVideo, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Detections [M, 4] of a video, and its pseudo segments, rows [K, 3] of start, end, class; both in seconds."""
+    fused = score_snippets(model.snippet, features, model.settings).fused
+    bounds = pseudo_segments(fused, video.positions, video.labels, model.settings.pyramid.peak_ratio)
+    return detect_actions(model, features), np.column_stack([model.clock.to_seconds(bounds), video.labels])

@@ -13,36 +13,36 @@ from hrpro_pipeline.models.snippet import Packing, SnippetModel, video_scores
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """A video's candidates, and the scores they were cut from.
+class VideoScores:
+    """What stage 1 says of a video.
 
     Attributes:
-        proposals: [M, 4] rows of start, end, class, score on the snippet axis.
         fused: P, [T, C].
         background: b, [T].
         video_scores: scores of the classes in the whole video, [C].
     """
 
-    proposals: np.ndarray
     fused: np.ndarray
     background: np.ndarray
     video_scores: np.ndarray
 
 
 @dataclass(frozen=True)
-class VideoScores:
-    """What stage 1 says of a video; P [T, C], b [T], and the scores of the classes in the whole video [C]."""
+class Candidates(VideoScores):
+    """The scores of a video, and the candidates that were cut from them.
 
-    fused: np.ndarray
-    background: np.ndarray
-    video_scores: np.ndarray
+    Attributes:
+        proposals: [M, 4] rows of start, end, class, score on the snippet axis.
+    """
+
+    proposals: np.ndarray
 
 
 def find_candidates(model: SnippetModel, features: Tensor, settings: Settings) -> Candidates:
     """Score a video [T, D] with a model in eval mode and cut out its candidates."""
     scores = score_snippets(model, features, settings)
     proposals = cut_candidates(scores.fused, scores.background, scores.video_scores, settings.detect)
-    return Candidates(proposals, scores.fused, scores.background, scores.video_scores)
+    return Candidates(scores.fused, scores.background, scores.video_scores, proposals)
 
 
 @torch.inference_mode()

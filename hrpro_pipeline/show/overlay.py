@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hrpro_pipeline.data.detections import Detection
+from hrpro_pipeline.data.detections import Detection, answer_of
 from hrpro_pipeline.data.files import replacing
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.show.encoder import Mp4Writer, TimedImage
@@ -31,8 +31,8 @@ def distinct_detections(detections: Sequence[Detection], min_score: float | None
         min_score: the lowest score; half of the best one otherwise, since scores are no probabilities.
     """
     ranked = sorted(detections, key=lambda item: -item.score)
-    if min_score is None and any(item.probability is not None for item in ranked):
-        return [item for item in ranked if item.answer]
+    if min_score is None and (answer := answer_of(ranked)) is not None:
+        return list(answer)
     if min_score is None:
         min_score = score_floor(ranked[0].score) if ranked else 0.0
     distinct: list[Detection] = []

@@ -392,14 +392,8 @@ class Trainer:
 
     def _note_parts(self) -> None:
         """Say what to set, where steps had to be cut finer than set."""
-        settings = self.settings
-        planned = {
-            "snippet": settings.snippet.accumulate,
-            "instance": settings.instance.accumulate,
-            "pyramid": settings.pyramid.accumulate,
-        }
-        for stage, planned_parts in planned.items():
-            if (parts := self.parts.get(stage, 0)) > planned_parts:
+        for stage in STAGES:
+            if (parts := self.parts.get(stage, 0)) > getattr(self.settings, stage).accumulate:
                 self._note(accumulate=self.model.notes.accumulate | {stage: parts})
                 log.warning("the GPU has no memory for whole steps: set `%s.accumulate=%d` next time", stage, parts)
 
