@@ -10,7 +10,17 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
-from report_pages import HOSTILE, ODD, Page, annotated, fading_detections, write_film_page, write_films, write_full_page
+from report_pages import (
+    HOSTILE,
+    ODD,
+    Page,
+    annotated,
+    answered,
+    fading_detections,
+    write_film_page,
+    write_films,
+    write_full_page,
+)
 
 from hrpro_pipeline import report_detections
 from hrpro_pipeline.data.annotations import Segment
@@ -41,10 +51,11 @@ def test_page_has_the_numbers_that_were_given(full_page: Path) -> None:
     assert [video["id"] for video in data["videos"]] == ["first", HOSTILE, "empty"]
     kinds = [TRUE_POSITIVE, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND]
     given = [
-        [labels.index(d.label), d.start, round(d.end, 3), round(d.score, 4), kind]
+        [labels.index(d.label), d.start, round(d.end, 3), round(d.score, 4), kind, None, False]
         for d, kind in zip(fading_detections("first", 5).detections, kinds, strict=True)
     ]
     assert first["detections"] == given
+    assert not data["hasAnswer"]
     assert first["truth"] == [[labels.index("Dive"), 0.2, 1.0], [labels.index("Jump"), 30.0, 33.0]]
     assert first["points"] == [[labels.index("Dive"), 0.5], [labels.index("Jump"), 31.0]]  # frame 930 at 30 fps
     assert first["curves"]["classes"] == [labels.index("Jump")]
@@ -145,6 +156,15 @@ def test_only_the_best_are_in_the_file(tmp_path: Path) -> None:
     )
     write_report(path, ReportContent({"v": shuffled}), top=2)
     assert len(Page(path).data()["videos"][0]["detections"]) == 2
+
+
+def test_the_answer_is_always_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    write_report(path, ReportContent({"v": answered("v", 20, {5, 12})}), top=3)
+    data = Page(path).data()
+    rows = data["videos"][0]["detections"]
+    assert data["hasAnswer"]
+    assert [row[5:] for row in rows] == [[0.5, False], [pytest.approx(1 / 12), True], [pytest.approx(1 / 26), True]]
 
 
 def test_kinds_follow_their_detections(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from report_pages import (
     ODD,
     SECONDS,
     annotated,
+    answered,
     fading_detections,
     write_film_page,
     write_films,
@@ -168,6 +169,21 @@ def test_browser_filters(full_page: Path, browser: Any) -> None:
     tab.wait(f"document.querySelectorAll('{BARS}').length == 0")
     tab.page.get_by_role("button", name="All").click()
     tab.wait(f"document.querySelectorAll('{BARS}').length == 4")
+    tab.close()
+
+
+def test_browser_shows_the_answer_first(tmp_path: Path, browser: Any) -> None:
+    write_report(tmp_path / "report.html", ReportContent({"v": answered("v", 20, {5, 12})}))
+    tab = Tab(browser, tmp_path / "report.html")
+    tab.wait(f"document.querySelectorAll('{BARS}').length == 2")
+    assert tab.texts("#list li") == ["v2 shown"]
+    assert tab.texts("#detections td.answer") == ["8.3%", "3.8%"]
+    assert tab.page.locator("#score").is_disabled()
+    tab.page.get_by_role("checkbox", name="Answer only").uncheck()
+    tab.wait(f"document.querySelectorAll('{BARS}').length == 10")
+    assert tab.page.locator("#score").is_enabled()
+    tab.page.get_by_role("checkbox", name="Answer only").check()
+    tab.wait(f"document.querySelectorAll('{BARS}').length == 2")
     tab.close()
 
 

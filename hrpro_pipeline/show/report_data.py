@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hrpro_pipeline.data.annotations import VideoAnnotation
-from hrpro_pipeline.data.detections import Curves, VideoDetections
+from hrpro_pipeline.data.detections import Curves, Detection, VideoDetections, answer_of
 from hrpro_pipeline.data.failures import Failure
 from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.infer.diagnosis import KINDS, Diagnosis
@@ -91,6 +91,7 @@ def report_data(
     return {
         "classes": [{"label": label, "color": colors[label]} for label in number],
         "kinds": KINDS,
+        "hasAnswer": any(answer_of(video.detections) is not None for video in content.detections.values()),
         "scores": _scores(page_videos, max(_INITIAL_DETECTIONS * len(page_videos), 2 * num_segments)),
         "hasMedia": media is not None,
         "videos": [
@@ -102,11 +103,12 @@ def report_data(
 
 
 def _page_video(video: VideoDetections, diagnosis: Diagnosis | None, min_score: float, top: int) -> _PageVideo:
-    """The `top` best detections of a video that reach `min_score`, and their kinds."""
+    """The `top` best detections of a video that reach `min_score`, the answer before others, and their kinds."""
     known_kinds = diagnosis.kinds.get(video.video_id) if diagnosis else None
     kinds: Sequence[int | None] = known_kinds or [None] * len(video.detections)
     pairs = [pair for pair in zip(video.detections, kinds, strict=True) if pair[0].score >= min_score]
-    best = sorted(pairs, key=lambda pair: pair[0].score, reverse=True)[:top]
+    taken = sorted(pairs, key=lambda pair: (pair[0].answer, pair[0].score), reverse=True)[:top]
+    best = sorted(taken, key=lambda pair: pair[0].score, reverse=True)
     return _PageVideo(replace(video, detections=tuple(item for item, _ in best)), tuple(kind for _, kind in best))
 
 
@@ -153,7 +155,7 @@ def _video(
     ]
     marks = _point_marks(points, truth, number)
     detections: list[list[Any]] = [
-        [number[item.label], *_inside(item.start_seconds, item.end_seconds, duration), round(item.score, 4), kind]
+        [number[item.label], *_inside(item.start_seconds, item.end_seconds, duration), *_worth(item, kind)]
         for item, kind in zip(video.detections, page.kinds, strict=True)
     ]
     labels = [item[0] for item in (*sorted(segments), *sorted(marks), *detections)]
@@ -170,6 +172,11 @@ def _video(
         "curves": video.curves and _curves(video.curves, number),
         "media": media and _media(media),
     }
+
+
+def _worth(item: Detection, kind: int | None) -> tuple[float, int | None, float | None, bool]:
+    """Score, kind, probability, and whether a detection is of the answer."""
+    return round(item.score, 4), kind, item.probability, item.answer
 
 
 def _point_marks(points: Sequence[Point], truth: VideoAnnotation | None, number: Mapping[str, int]) -> list[list[Any]]:

@@ -8,9 +8,13 @@ const byId = (id) => document.getElementById(id);
 const touch = matchMedia("(pointer: coarse)").matches;
 const narrow = matchMedia("(max-width: 800px)");
 
-// video: its index; detection: the selected one of its detections, or -1; lowest: the score slider; hidden: classes
-// filtered out; view: the seconds that the timeline shows; time: the cursor's second.
-const state = { video: -1, detection: -1, lowest: data.scores.initial, hidden: new Set(), view: [0, 1], time: 0 };
+// video: its index; detection: the selected one of its detections, or -1; answer: show the answer alone; lowest: the
+// score slider, for when all detections are shown; hidden: classes filtered out; view: the seconds that the timeline
+// shows; time: the cursor's second.
+const state = {
+  video: -1, detection: -1, answer: data.hasAnswer, lowest: data.scores.initial, hidden: new Set(), view: [0, 1],
+  time: 0,
+};
 
 const KIND_COLORS = ["#228833", "#2CA8C0", "#AA3377", "#CC9200", "#EE6677", "#8A929B"];
 
@@ -53,13 +57,11 @@ function mix(from, to, share) {
     .join("");
 }
 
-// Indices of the detections that slider and filter let through, best first: they are sorted by score.
+// Indices of the detections that answer, slider and filter let through, best first: they are sorted by score.
 function visibleDetections(video) {
-  const indices = [];
-  for (let index = 0; index < video.detections.length && video.detections[index][3] >= state.lowest; index++) {
-    if (!state.hidden.has(video.detections[index][0])) indices.push(index);
-  }
-  return indices;
+  const isShown = ([label, , , score, , , isAnswer]) =>
+    (state.answer ? isAnswer : score >= state.lowest) && !state.hidden.has(label);
+  return [...video.detections.keys()].filter((index) => isShown(video.detections[index]));
 }
 
 function overlap(one, other) {

@@ -65,6 +65,7 @@ document.addEventListener("keydown", (event) => {
 buildList();
 buildControls();
 document.body.classList.toggle("without-kinds", !diagnosis);
+document.body.classList.toggle("without-answer", !data.hasAnswer);
 byId("chooser").open = !narrow.matches;
 narrow.addEventListener("change", () => { byId("chooser").open = !narrow.matches; });
 byId("video").hidden = !videos.length;

@@ -83,6 +83,7 @@ function detectionBars(video, indices) {
     .map((index) => laneAt(geometry.rows.indexOf(video.detections[index][0]), allLanes[index])).reverse();
   const card = cssColor("--card");
   const shade = (score) => 0.2 + 0.8 * Math.min(Math.max(score / data.scores.best, 0), 1);
+  const probably = (probability) => (probability === null ? "" : `, ${percent(probability)}% likely`);
   const kindOf = (kind) => (kind === null || kind < 0 ? "" : `<br>${kinds[kind]} at tIoU 0.5`);
   return {
     ...BAR, base: best.map((item) => item[1]), x: best.map(([, start, end]) => end - start),
@@ -91,8 +92,8 @@ function detectionBars(video, indices) {
       color: best.map(([index, , , score]) => mix(card, classes[index].color, shade(score))),
       line: { width: 1, color: best.map(([index]) => classes[index].color) }, // very short ones stay visible
     },
-    hovertext: best.map(([index, start, end, score, kind]) =>
-      `${nameOf(index)}, score ${score.toFixed(3)}<br>${span(start, end)}${kindOf(kind)}`),
+    hovertext: best.map(([index, start, end, score, kind, probability]) =>
+      `${nameOf(index)}, score ${score.toFixed(3)}${probably(probability)}<br>${span(start, end)}${kindOf(kind)}`),
   };
 }
 

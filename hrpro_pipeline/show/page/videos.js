@@ -96,14 +96,16 @@ function drawTable() {
   byId("none-shown").hidden = order.length > 0;
   byId("detections").hidden = !order.length;
   byId("detections").tBodies[0].replaceChildren(...order.map((index) => {
-    const [label, start, end, score, kind] = video.detections[index];
+    const [label, start, end, score, kind, probability] = video.detections[index];
     const name = classes[label].label;
     const button = make("button", { type: "button", "aria-label": `Play ${name} at ${clock(start, 1)}` }, "▶");
     const kindName = kind !== null && kind >= 0 ? kinds[kind] : "";
     return make("tr", { "data-index": index, "aria-selected": String(index === state.detection) },
       make("td", {}, button), make("td", { title: name }, swatch(label), name,
       make("span", { className: "kind dim" }, kindName)), make("td", {}, clock(start)),
-      make("td", {}, clock(end)), make("td", {}, score.toFixed(3)), make("td", { className: "kind" }, kindName));
+      make("td", {}, clock(end)), make("td", {}, score.toFixed(3)),
+      make("td", { className: "answer" }, probability === null ? "" : `${percent(probability)}%`),
+      make("td", { className: "kind" }, kindName));
   }));
 }
 
@@ -156,6 +158,12 @@ function buildControls() {
   };
   slider.addEventListener("input", () => {
     state.lowest = Number(slider.value);
+    later();
+  });
+  const answer = byId("answer");
+  answer.checked = slider.disabled = state.answer;
+  answer.addEventListener("change", () => {
+    state.answer = slider.disabled = answer.checked;
     later();
   });
   classes.forEach(({ label }, index) => {
