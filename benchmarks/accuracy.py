@@ -1,16 +1,17 @@
 """What training reaches on data sets with segments to test against: a JSON line for each set, preset and seed.
 
     python benchmarks/accuracy.py shrec=archives/shrec:160 salads=archives/salads:26.6666667 made=archives/made \
-        --presets general,thumos14 --seeds 0,1,2 --out accuracy.jsonl
+        person1=archives/made,points/person1.csv --presets general,thumos14 --seeds 0,1,2 --out accuracy.jsonl
 
-A set is NAME=ARCHIVE[:FPS]: a folder as the published feature archives are (features, gt_full.json, point_labels,
-split_train.txt, split_test.txt), and the rate of the clock of its features. Each run trains with nothing set but the
+A set is NAME=ARCHIVE[:FPS][,POINTS]: a folder as the published feature archives are (features, gt_full.json,
+point_labels, split_train.txt, split_test.txt), the rate of the clock of its features, and points in place of the
+archive's own. Each run trains with nothing set but the
 preset, on the training split alone; the test split is for reporting. A line that the file has already is not made
 again. `--joined 20` also detects in the first 20 test videos one after the other, as one long video.
 
 A line says: average mAP over tIoU 0.1:0.7 of the model and of its stage 1 alone; of the answer at tIoU 0.5: F1, the
-best F1 of any threshold (found with the segments), the calibration error, and how far the number of answers a video is
-off; seconds of the training.
+best F1 of any threshold (found with the segments), the calibration error of all detections and of those that are at
+least 10% likely, and how far the number of answers a video is off; seconds of the training.
 """
 
 import argparse
@@ -35,13 +36,15 @@ from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.infer.evaluator import segment_measure
 from hrpro_pipeline.models.checkpoint import TrainedModel
 
+# Probability from which a detection counts as likely.
+_LIKELY = 0.1
 TIOU = tuple(np.round(np.arange(0.1, 0.75, 0.1), 1).tolist())
 
 
 def main() -> None:
     arguments = _arguments()
     done = _lines(arguments.out)
-    for name, archive, fps in arguments.sets:
+    for name, archive, fps, points in arguments.sets:
         with tempfile.TemporaryDirectory() as folder:
             clock = [] if fps is None else [f"extract.fps={fps}"]
             import_features(archive, Path(folder) / "features", overrides=clock)
@@ -50,17 +53,18 @@ def main() -> None:
                     key = {"set": name, "preset": preset, "settings": arguments.set, "seed": seed}
                     if any(key.items() <= line.items() for line in done):
                         continue
-                    line = key | _run(archive, Path(folder), preset, arguments.set, seed, arguments.joined)
+                    line = key | _run(archive, points, Path(folder), preset, arguments.set, seed, arguments.joined)
                     with arguments.out.open("a") as file:
                         file.write(json.dumps(line | describe(torch.device("cpu"))) + "\n")
                     print(json.dumps(line), flush=True)
 
 
-def _run(archive: Path, folder: Path, preset: str, overrides: list[str], seed: int, joined: int) -> dict[str, Any]:
+def _run(
+    archive: Path, points: Path, folder: Path, preset: str, overrides: list[str], seed: int, joined: int
+) -> dict[str, Any]:
     """Train and measure one model."""
     run, features = folder / "run", folder / "features"
     shutil.rmtree(run, ignore_errors=True)
-    (points,) = list((archive / "point_labels").glob("*.csv"))[:1]
     stored = list_features(features)
     training = [video_id for video_id in read_ids(archive / "split_train.txt") if video_id in stored]
     (folder / "train.txt").write_text("\n".join(training))
@@ -137,6 +141,9 @@ def _answer(model: TrainedModel, arrays: dict[str, np.ndarray], truth: dict[str,
         "answer_f1": round(100 * 2 * float((is_true & selected).sum()) / float(selected.sum() + total), 2),
         "best_f1": round(100 * float(best), 2),
         "calibration_error": round(expected_calibration_error(likely, is_true), 4),
+        "calibration_error_likely": round(
+            expected_calibration_error(likely[likely >= _LIKELY], is_true[likely >= _LIKELY]), 4
+        ),
         "count_off": round(float(np.mean(off)), 3),
     }
 
@@ -167,15 +174,18 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _set(text: str) -> tuple[str, Path, float | None]:
+def _set(text: str) -> tuple[str, Path, float | None, Path]:
     name, _, place = text.partition("=")
+    place, _, points = place.partition(",")
     archive, colon, fps = place.rpartition(":")
-    return (name, Path(archive), float(fps)) if colon else (name, Path(place), None)
+    folder = Path(archive if colon else place)
+    given = Path(points) if points else sorted((folder / "point_labels").glob("*.csv"))[0]
+    return name, folder, float(fps) if colon else None, given
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="+", type=_set, metavar="NAME=ARCHIVE[:FPS]")
+    parser.add_argument("sets", nargs="+", type=_set, metavar="NAME=ARCHIVE[:FPS][,POINTS]")
     parser.add_argument("--presets", type=lambda text: text.split(","), default=[DEFAULT_PRESET])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over each preset")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])
