@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange
 
 from hrpro_pipeline.data.videos import video_file
 from hrpro_pipeline.errors import HrproError, one_line
@@ -48,7 +49,7 @@ def probe(path: Path) -> VideoInfo:
             info = _read_info(path, container)
     except (av.FFmpegError, ValueError) as error:
         raise HrproError(f"{path.name}: not a video that can be read ({one_line(error)})") from None
-    return _with_orientation(info)
+    return _with_first_frame(info)
 
 
 def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInfo:
@@ -236,8 +237,8 @@ def _last_frame_seconds(
     return 1 / rate if rate > 0 else 0.04
 
 
-def _with_orientation(info: VideoInfo) -> VideoInfo:
-    """The first frame tells the orientation; a video whose first frame cannot be decoded keeps none and fails later."""
+def _with_first_frame(info: VideoInfo) -> VideoInfo:
+    """Add orientation and colors, which the first frame tells; a video without one that can be decoded fails later."""
     try:
         with open_video(info.path) as container:
             stream = container.streams[info.stream_index]
@@ -245,7 +246,10 @@ def _with_orientation(info: VideoInfo) -> VideoInfo:
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             for frame in container.decode(stream):
                 rotation, mirrored = orientation(frame)
-                return replace(info, rotation=rotation, mirrored=mirrored)
+                full_range = frame.color_range == ColorRange.JPEG
+                return replace(
+                    info, rotation=rotation, mirrored=mirrored, matrix=int(frame.colorspace), full_range=full_range
+                )
     except (av.FFmpegError, OSError):
         pass
     return info
