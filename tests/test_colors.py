@@ -62,7 +62,7 @@ CODED: dict[str, tuple[Mapping[str, Any], str, int, int, int]] = {
 
 
 def smooth_frames(count: int = 4) -> np.ndarray:
-    """RGB frames [count, H, W, 3], uint8, without edges; the first one is black, which does not tell how they are coded."""
+    """RGB frames [count, H, W, 3], uint8, without edges; the first one is black, which does not tell how."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     frames = [
         np.stack([40 + 170 * x / WIDTH, 200 - 140 * y / HEIGHT, 128 + 80 * np.sin((x + y + 4 * k) / 40)], -1)

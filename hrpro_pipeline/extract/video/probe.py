@@ -110,6 +110,7 @@ class _Packets:
     """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0.
 
     `num_read` counts the others as well; `num_parts` is as in `VideoInfo`; `stopped_by` is the error that ended it.
+    `goes_back`: an edit list shows what lies before in the file.
     """
 
     stamps: np.ndarray
@@ -118,6 +119,7 @@ class _Packets:
     num_read: int
     num_parts: int
     stopped_by: str | None
+    goes_back: bool
 
     @property
     def are_untimed(self) -> bool:
@@ -129,10 +131,14 @@ def _read_packets(path: Path, container: "av.container.InputContainer", stream: 
     stamps = array("q")  # eight bytes a packet, whatever its size
     num_untimed = num_read = last = last_duration = 0
     stopped_by = None
+    last_place, goes_back = -1, False
     continuous = Continuous(container.demux(stream), container.format.name)
     try:
         for packet in continuous:
             num_read += bool(packet.size)
+            if packet.size and packet.pos is not None:
+                goes_back |= packet.pos < last_place
+                last_place = packet.pos
             # Frames of discarded packets (before the start of an edit) are never shown.
             if not packet.size or packet.is_discard:
                 continue
@@ -150,7 +156,8 @@ def _read_packets(path: Path, container: "av.container.InputContainer", stream: 
             raise
         stopped_by = one_line(error)
     times = np.array(stamps, np.float64)
-    return _Packets(times, num_untimed, last_duration, num_read, continuous.num_parts, stopped_by)
+    goes_back &= container.format.name.startswith("mov")
+    return _Packets(times, num_untimed, last_duration, num_read, continuous.num_parts, stopped_by, goes_back)
 
 
 def _packet_seconds(path: Path, packets: _Packets, tick: float, rate: float) -> np.ndarray:
@@ -174,6 +181,8 @@ def _time_note(packets: _Packets, rate: float, stream: av.VideoStream) -> str | 
         return f"no timestamps and no rate: taken at {rate:g} frames a second"
     if packets.num_parts > 1:
         return f"its timestamps start again: taken as {packets.num_parts} parts, one after the other"
+    if packets.goes_back and stream.codec_context.name == "hevc":
+        return "its edit list goes back in the video: there, HEVC frames may show parts of others; better re-encode it"
     return None
 
 
