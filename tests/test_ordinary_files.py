@@ -37,7 +37,7 @@ def test_every_decoder_shows_what_ffmpeg_shows(shared: Path, tmp_path: Path) -> 
             assert levels_apart(frames, other_frames) <= 3, (path.name, name)
         ours = np.stack(list(resample(zip(seconds, frames, strict=True), info, CLOCK)))
         theirs = shown_on_the_clock(path, info.stream_index, *frames.shape[1:3])
-        # The last frame is shown as long as the container says; ffmpeg's filter shows it for an interval, of a GIF for longer.
+        # The last frame is shown as long as the container says; ffmpeg's filter differs, most of all for a GIF.
         assert abs(len(ours) - len(theirs)) <= 2 + info.last_frame_seconds * CLOCK, path.name
         for moment in (0.1, 0.5, 0.9):
             tick = int(moment * len(theirs))
