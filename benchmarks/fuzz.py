@@ -1,11 +1,14 @@
 """Damaged files of every kind that is read, and what becomes of them; JSON on standard output.
 
-    python benchmarks/fuzz.py [--count 300] [--seed 0] [--limit 60] [--only points.csv]
+    python benchmarks/fuzz.py [--count 300] [--seconds 600] [--seed 0] [--limit 60] [--only points.csv]
 
-Small made videos, points, annotations, detections and feature files are changed at random: bytes flipped, cut out,
-doubled or moved, numbers and brackets swapped for others. A command reads each in a process forked for it. It may
-succeed, or fail in one line. What ends in a traceback, by a signal, past the limit in seconds, or with files outside of
-its output folder is reported with the number that makes it again, and the exit code is 1.
+Small made videos, points, annotations, detections, label files of other tools and feature files are changed at random:
+bytes flipped, cut out, doubled or moved, numbers and brackets swapped for others. A command reads each in a process
+forked for it. It may succeed, or fail in one line. What ends in a traceback, by a signal, past the limit in seconds, or
+with files outside of its output folder is reported with the number that makes it again, and the exit code is 1.
+
+Videos and points come twice: `video.*` and `train.*` through all of `hrpro extract` and `hrpro train`, which take
+seconds, and `decode.*` and `points*` through the part of them that reads, which takes a hundredth.
 """
 
 import argparse
@@ -34,9 +37,17 @@ import hrpro_pipeline.commands.extract
 import hrpro_pipeline.commands.report
 import hrpro_pipeline.commands.train  # noqa: F401  once here, and not in each process
 from hrpro_pipeline.cli import main as command_line
+from hrpro_pipeline.commands.convert import convert_labels
+from hrpro_pipeline.data.annotations import read_annotations
+from hrpro_pipeline.data.dataset import load_training_set
 from hrpro_pipeline.data.detections import Curves, Detection, VideoDetections, write_activitynet, write_detections
 from hrpro_pipeline.data.features import write_features
+from hrpro_pipeline.data.formats.known import FORMATS
+from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.video.process import DecodeRecord, DecodeRequest, VideoFacts, stream_video
+from hrpro_pipeline.show.thumbnails import film_strip
 
 CONTAINERS = ("mp4", "mov", "mkv", "avi", "ts", "flv", "mpg", "3gp", "mts", "wmv", "ogv", "mxf", "gif", "webm", "nut")
 CODECS = {"wmv": "wmv2", "ogv": "libvpx", "gif": "gif", "webm": "libvpx", "mxf": "mpeg2video", "mpg": "mpeg1video"}
@@ -46,6 +57,7 @@ WORDS = (
     *(b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"../../evil", b"/etc/passwd", b"\r", b"\n\n", b'"', b",", b";", b"\t"),
     *("\u200b".encode(), "e\u0301".encode(), "\U0001f3c3".encode(), b"\\ud800", b"1:02:03", b"3,5", b":", b"=cmd()"),
 )
+TEXTS = {".csv", ".json", ".boris", ".eaf", ".xml", ".txt", ".edl", ".vtt", ".srt"}
 GOOD = ("read", "refused")
 SMALL = ("--weights", "random", "--device", "cpu", "--set", "extract.resize=32", "--set", "extract.crop=32")
 
@@ -55,6 +67,7 @@ Arguments = Callable[[Path, Path], list[str]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no more files after so many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first change, to make one again")
     parser.add_argument("--limit", type=float, default=60, help="seconds a file")
@@ -62,24 +75,29 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.monotonic()
     ends: Counter[str] = Counter()
+    files: Counter[str] = Counter()
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         readers = {file: read for file, read in _write_files(folder / "sound").items() if arguments.only in file.name}
         for number in range(arguments.first, arguments.first + arguments.count):
+            if time.monotonic() - started > arguments.seconds:
+                break
             rng = random.Random(f"{arguments.seed} {number}")
             file, read = rng.choice(sorted(readers.items(), key=lambda item: item[0].name))
             end, problem = _try(folder / "tried", file, read, rng, arguments.limit)
             ends[end] += 1
+            files[file.name] += 1
             if end not in GOOD:
                 found.append({"number": number, "file": file.name, "end": end, "output": problem})
     emit(
         {
             "what": "fuzz",
-            "files": arguments.count,
+            "files": files.total(),
             "seed": arguments.seed,
             "seconds": time.monotonic() - started,
             "ends": dict(ends),
+            "kinds": dict(sorted(files.items())),
             "found": found,
         }
     )
@@ -91,7 +109,7 @@ def _try(folder: Path, file: Path, read: Arguments, rng: random.Random, limit: f
     with tempfile.TemporaryDirectory(dir=_made(folder)) as name:
         place = Path(name)
         changed = _made(place / "in") / file.name
-        change = _changed_text if file.suffix in (".csv", ".json") and rng.random() < 0.8 else _changed
+        change = _changed_text if file.suffix in TEXTS and rng.random() < 0.8 else _changed
         changed.write_bytes(change(file.read_bytes(), rng))
         log = _made(place / "out") / "log.txt"
         log.touch()  # the process may be killed before it opens it
@@ -127,7 +145,30 @@ def _run(arguments: list[str], folder: Path, log: Path) -> None:
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    command_line(arguments)
+    if arguments[0] not in PARTS:
+        command_line(arguments)
+        return
+    try:
+        PARTS[arguments[0]](*map(Path, arguments[1:]))
+    except HrproError as error:
+        print(f"error: {error}")
+        sys.exit(1)
+
+
+def _decode(path: Path) -> None:
+    """Read a video as the process for decoding does, and its small pictures as the report does."""
+    frames = list(stream_video(DecodeRequest(path, "pyav", 25.0, 32, keep_partial=True), alone=True))
+    assert isinstance(frames[0], VideoFacts) and isinstance(frames[-1], DecodeRecord)
+    film_strip(path, 3)
+
+
+def _load(points: Path, truth: Path, features: Path) -> None:
+    """Read what a training reads."""
+    load_training_set(features, read_points(points), read_annotations(truth))
+
+
+# Parts of commands, by a word in the place of a command's name: reading without the seconds that a network takes.
+PARTS: dict[str, Callable[..., None]] = {"decode": _decode, "load": _load}
 
 
 def _changed_text(data: bytes, rng: random.Random) -> bytes:
@@ -138,6 +179,8 @@ def _changed_text(data: bytes, rng: random.Random) -> bytes:
         # Values mostly: most texts without their brackets are simply no JSON.
         values = rng.random() < 0.9
         tokens = list(re.finditer(r'"[^"]*"|[\w.]+' if values else r"[\[\]{},;:]", text))
+        if not tokens:
+            break
         token = rng.choice(tokens)
         word = rng.choice([rng.choice(tokens)[0], rng.choice(WORDS).decode("utf-8", "replace")])
         if token[0].startswith('"') and rng.random() < 0.7:
@@ -182,11 +225,12 @@ def _write_files(folder: Path) -> dict[Path, Arguments]:
     source = write_drifting(folder / "source.mp4", 20, 64, 48)
     for suffix in CONTAINERS:
         files[_converted(source, folder / f"video.{suffix}")] = extract
+        files[_converted(source, folder / f"decode.{suffix}")] = lambda changed, out: ["decode", str(changed)]
     _write_tables(folder)
     points, truth, found, store = (str(folder / name) for name in ("points.csv", "gt.json", "found", "features"))
 
     def train(points: str, truth: str, features: str, out: Path) -> list[str]:
-        quick = ["--set", "snippet.steps=1", "--set", "instance.epochs=1", "--device", "cpu"]
+        quick = ["--set=snippet.steps=1", "--set=instance.epochs=1", "--set=pyramid.steps=1", "--device=cpu"]
         return ["train", features, "--points", points, "--annotations", truth, "--out", str(out / "run"), *quick]
 
     def evaluate(changed: Path, out: Path) -> list[str]:
@@ -198,13 +242,31 @@ def _write_files(folder: Path) -> dict[Path, Arguments]:
     def draw(changed: Path, out: Path) -> list[str]:
         return ["points", "--annotations", str(changed), "--distribution", "uniform", "--out", str(out / "points.csv")]
 
-    files[folder / "points.csv"] = lambda changed, out: train(str(changed), truth, store, out)
-    files[folder / "points_in_frames.csv"] = lambda changed, out: train(str(changed), truth, store, out)
+    files[folder / "train.csv"] = lambda changed, out: train(str(changed), truth, store, out)
+    for name in ("points.csv", "points_in_frames.csv"):
+        files[folder / name] = lambda changed, out: ["load", str(changed), truth, store]
     files[folder / "gt.json"] = draw
     files[Path(found) / "v0.json"] = report
     files[folder / "all.json"] = evaluate
     files[Path(store) / "v0.h5"] = lambda changed, out: ["info", str(changed)]
+    files[Path(store) / "v1.h5"] = lambda changed, out: [
+        *("load", str(folder / "second_video.csv"), truth, str(changed.parent))
+    ]
+    files[folder / "array.npy"] = lambda changed, out: [
+        *("import", "features", str(changed.parent), "--out", str(out / "features"))
+    ]
+    for name in _write_labels(folder):
+        files[folder / name] = lambda changed, out: ["convert", str(changed), str(out / "points.csv"), "--fps", "25"]
     return files
+
+
+def _write_labels(folder: Path) -> list[str]:
+    """The points, in each format of other tools that is read; the names of the files."""
+    names = {name: f"labels_{name}{known.suffix}" for name, known in FORMATS.items() if known.read is not None}
+    for name, file in names.items():
+        one_video = "videos" not in FORMATS[name].holds
+        convert_labels(folder / ("one_video.csv" if one_video else "points.csv"), folder / file, to=name, fps=25)
+    return list(names.values())
 
 
 def _write_tables(folder: Path) -> None:
@@ -213,7 +275,8 @@ def _write_tables(folder: Path) -> None:
     database = {f"v{k}": {"subset": "test", "duration": 6.4, "fps": 25, "annotations": items} for k in range(2)}
     (folder / "gt.json").write_text(json.dumps({"database": database}))
     lines = [f"v{k},{item['label']},{item['segment'][0] + 0.3}" for k in range(2) for item in items]  # type: ignore[index]
-    (folder / "points.csv").write_text("\n".join(["video_id,class,time", *lines]))
+    for name, part in (("points", lines), ("train", lines), ("one_video", lines[:2]), ("second_video", lines[2:])):
+        (folder / f"{name}.csv").write_text("\n".join(["video_id,class,time", *part]))
     lines = [f"v{k};{item['label']};{30 + 20 * k}" for k in range(2) for item in items]
     (folder / "points_in_frames.csv").write_text("\n".join(["video_id;class;point", *lines]), encoding="utf-16")
     detections = tuple(Detection("stir", 1 / (k + 1), 0.5 * k, 0.5 * k + 1) for k in range(6))
@@ -234,6 +297,7 @@ def _write_tables(folder: Path) -> None:
             duration_seconds=6.4,
             num_frames=160,
         )
+    np.save(folder / "array.npy", rng.random((10, 2048), np.float32))
 
 
 def _converted(source: Path, path: Path) -> Path:

@@ -8,7 +8,15 @@ import av
 import numpy as np
 import pytest
 from make_videos import MPEG2_B, X264, X264_B, X265, moving_square, write_video
-from players import decoded_by_each, ffmpeg, levels_apart, need_ffmpeg, rate_by_ffprobe, shown_by_ffmpeg
+from players import (
+    decoded_by_each,
+    ffmpeg,
+    levels_apart,
+    need_ffmpeg,
+    rate_by_ffprobe,
+    shown_by_ffmpeg,
+    with_edits,
+)
 from small_extraction import CPU, RGB_ONLY, extract
 
 from hrpro_pipeline.extract.backbones import load_backbones
@@ -149,3 +157,37 @@ def test_what_was_assumed_is_said_and_kept(tmp_path: Path, caplog: pytest.LogCap
     caplog.clear()
     header = extract(parts[0], backbones, RGB_ONLY).header
     assert not caplog.records and "time_note" not in header.record and "mirrored" not in header.record
+
+
+def test_a_raw_stream_without_any_rate(tmp_path: Path) -> None:
+    """HEVC whose header has no rate: what is assumed is what ffmpeg assumes, and it is said and kept."""
+    arguments = {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=12:no-vui-timing-info=1"}}
+    raw = write_raw(tmp_path / "raw.hevc", "hevc", 50, arguments)
+    info = probe(raw)
+    assert info.time_note == "no timestamps and no rate: taken at 25 frames a second"
+    assert (info.num_packets, info.duration_seconds) == (100, pytest.approx(4.0))
+    for name, (_, seconds, _) in decoded_by_each(raw).items():
+        np.testing.assert_allclose(seconds, np.arange(100) / 25, err_msg=name)
+    need_ffmpeg()
+    assert rate_by_ffprobe(raw) == 25
+
+
+def test_places_that_are_left_empty_in_avi(tmp_path: Path) -> None:
+    """Frames lie where the file has them, also those of H.264, whose times FFmpeg makes up one place late."""
+    for start in (0, 1240):
+        milliseconds = [40 * k for k in range(11)] + [start + 1760]
+        for arguments in (X264, {"codec": "mpeg4"}):
+            path = write_video(tmp_path / "a.avi", moving_square(12, step=3), milliseconds=milliseconds, **arguments)
+            for name, (_, seconds, _) in decoded_by_each(path).items():
+                np.testing.assert_allclose(1000 * seconds, milliseconds, atol=1e-6, err_msg=name)
+
+
+def test_hevc_whose_edit_list_goes_back_is_named(tmp_path: Path) -> None:
+    """Between its groups, frames are predicted from those before, which are others there; so a line says it."""
+    whole = write_video(tmp_path / "whole.mp4", moving_square(250, step=1), **X265)
+    for edits in ([(2, 2), (2, 3)], [(1, 4.52), (1, 4.0)], [(1, 6), (1, 2)]):
+        note = probe(with_edits(whole, tmp_path / "edited.mp4", edits)).time_note
+        assert note is not None and note.startswith("its edit list goes back in the video: there, HEVC frames may")
+    assert probe(with_edits(whole, tmp_path / "edited.mp4", [(2, 2.0)])).time_note is None
+    in_order = write_video(tmp_path / "in_order.mp4", moving_square(250, step=1), **X264)
+    assert probe(with_edits(in_order, tmp_path / "edited.mp4", [(1, 4), (1, 4)])).time_note is None

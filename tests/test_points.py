@@ -175,3 +175,23 @@ class TestSpreadsheets:
     def test_a_spreadsheet(self, tmp_path: Path) -> None:
         with pytest.raises(HrproError, match="a spreadsheet, not text; save it as 'CSV UTF-8'"):
             self.read(tmp_path, b"PK\x03\x04" + bytes(range(256)))
+
+
+def test_names_of_two_videos_that_are_one_id(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    names = ["clip #1", "clip &1.mp4", "clip _1", "clip #1.MOV", "Cafe\u0301", "Caf\u00e9", "clip &1"]
+    path.write_text("\n".join(["video_id,class,time", *(f"{name},a,1" for name in names)]), encoding="utf-8")
+    (problem,) = problems_of(read_points, path)
+    assert problem == (
+        "line 3: 'clip &1' and 'clip #1' (line 2) are both video 'clip _1'; "
+        "write a video one way, and rename one of two videos"
+    )
+    path.write_text("video_id,class,time\nJohn's clip,a,1\nJohn_s clip,a,2\nJohn's clip.mp4,a,3\n")
+    assert {point.video_id for point in read_points(path)} == {"John_s clip"}
+
+
+def test_a_header_that_is_no_csv(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_bytes(b"video_id,class\rtime,point\nv,a,1\n")
+    with pytest.raises(HrproError, match=r"points\.csv"):
+        read_points(path)

@@ -1,6 +1,7 @@
 """The report: one HTML file with the numbers that it was given, safe with any text."""
 
 import base64
+import json
 import re
 import struct
 from itertools import combinations
@@ -9,6 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from make_videos import moving_square, write_video
 from plotly.offline import get_plotlyjs
 from report_pages import (
     HOSTILE,
@@ -242,3 +244,23 @@ def test_folder_without_the_videos(tmp_path: Path, films: Path) -> None:
     write_detections(tmp_path / "detections", fading_detections("a", 2))
     with pytest.raises(HrproError, match="holds none of the detections' videos; expected files named a$"):
         report_detections(tmp_path / "detections", tmp_path / "report.html", videos=films)
+
+
+def test_points_in_frames_lie_at_the_frames_own_times(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not at an annotated rate that contradicts the video's, which a line names."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    write_video(videos / "a.mp4", moving_square(50), fps=25)
+    steps = [40 * k for k in range(25)] + [1000 + 500 * k for k in range(10)]
+    write_video(videos / "b.mkv", moving_square(35), milliseconds=steps)
+    entry = {"fps": 30, "duration": 6, "annotations": []}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": dict.fromkeys("abc", entry)}))
+    (tmp_path / "points.csv").write_text("video_id,class,point\na,run,30\nb,run,27\nc,run,30\na,run,50\n")
+    for name in "abc":
+        write_detections(tmp_path / "found", VideoDetections(name, (), 6.0))
+    inputs = {"annotations": tmp_path / "gt.json", "points": tmp_path / "points.csv"}
+    report_detections(tmp_path / "found", tmp_path / "page.html", videos=videos, **inputs)
+    assert "points.csv: points in frames are taken at the video's own rate" in caplog.text
+    assert "2 videos (a: 30 annotated, 25 its own; ...)" in caplog.text
+    marks = {video["id"]: video["points"] for video in Page(tmp_path / "page.html").data()["videos"]}
+    assert marks == {"a": [[0, 1.2], [0, 2.0]], "b": [[0, 2.0]], "c": [[0, 1.0]]}

@@ -12,6 +12,7 @@ from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import diagnose
 from hrpro_pipeline.infer.evaluation import evaluate
+from hrpro_pipeline.show.point_times import points_in_seconds
 from hrpro_pipeline.show.report import write_report
 from hrpro_pipeline.show.report_data import ReportContent
 
@@ -61,10 +62,11 @@ def report_detections(
     settings = load_settings(preset).evaluate
     has_segments = any(video.segments for video_id, video in evaluated.items() if video_id not in settings.exclude)
     items = {video_id: video.detections for video_id, video in by_video.items()}
+    labeled = read_points(Path(points)) if points is not None else []
     content = ReportContent(
         by_video,
         truth,
-        points=read_points(Path(points)) if points is not None else (),
+        points=points_in_seconds(labeled, files or {}, truth, str(points)),
         failures=read_failures(Path(detections)) if Path(detections).is_dir() else (),
         evaluation=evaluate(items, evaluated, settings.tiou, settings.exclude) if has_segments else None,
         diagnosis=diagnose(items, evaluated, settings.exclude) if has_segments else None,

@@ -1,6 +1,6 @@
 """The layout of the published feature archives: `features/{train,test}/VIDEO.npy` beside `gt_full.json`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.annotations import VideoAnnotation, read_annotations
 from hrpro_pipeline.data.features import feature_path, write_features
-from hrpro_pipeline.data.files import is_safe_id
+from hrpro_pipeline.data.files import is_safe_id, video_id_of
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
@@ -36,31 +36,34 @@ def import_archive(archive: Path, out: Path, clock: SnippetClock) -> list[str]:
 
     shapes, problems = _check_files(files)
     problems += _width_problems(shapes)
-    problems += _clock_problems(clock, {file.stem: length for file, (length, _) in shapes.items()}, annotations)
+    problems += _clock_problems(
+        clock, {video_id_of(file.stem): length for file, (length, _) in shapes.items()}, annotations
+    )
     if problems:
         raise ProblemsError(str(archive), problems)
 
     with progress("importing", len(files), "videos") as task:
         for file in files:
-            _convert(file, out, clock, annotations.get(file.stem))
+            video_id = video_id_of(file.stem)
+            _convert(file, video_id, out, clock, annotations.get(video_id))
             task.advance()
-    return [file.stem for file in files]
+    return [video_id_of(file.stem) for file in files]
 
 
 def _check_files(files: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str]]:
     """Shapes [T, D] of the usable files, and the problems of the others."""
     shapes: dict[Path, tuple[int, int]] = {}
     problems = []
-    video_ids: set[str] = set()
+    name_by_id: dict[str, str] = {}
     with progress("checking", len(files), "videos", minor=True) as task:
         for file in files:
             try:
                 array = _load(file)
-                _check_id(file.stem, video_ids)
+                _check_id(file, name_by_id)
             except HrproError as error:
                 problems.append(f"{_name(file)}: {error}")
             else:
-                video_ids.add(file.stem)
+                name_by_id[video_id_of(file.stem)] = _name(file)
                 shapes[file] = array.shape
             task.advance()
     return shapes, problems
@@ -85,12 +88,13 @@ def _load(file: Path) -> np.ndarray:
     return array
 
 
-def _check_id(video_id: str, others: Collection[str]) -> None:
-    """Raise HrproError for an id that another file has, or that cannot name a file."""
-    if video_id in others:
-        raise HrproError(f"a second file for video {video_id}")
-    if not is_safe_id(video_id):
+def _check_id(file: Path, name_by_id: Mapping[str, str]) -> None:
+    """Raise HrproError for a file whose video has another file, or whose name is no id."""
+    if not is_safe_id(file.stem):
         raise HrproError("not usable as a video id")
+    video_id = video_id_of(file.stem)
+    if video_id in name_by_id:
+        raise HrproError(f"a second file for video {video_id}, beside {name_by_id[video_id]}")
 
 
 def _width_problems(shapes: Mapping[Path, tuple[int, int]]) -> list[str]:
@@ -106,16 +110,16 @@ def _name(file: Path) -> str:
     return f"{file.parent.name}/{file.name}"
 
 
-def _convert(file: Path, out: Path, clock: SnippetClock, annotation: VideoAnnotation | None) -> None:
+def _convert(file: Path, video_id: str, out: Path, clock: SnippetClock, annotation: VideoAnnotation | None) -> None:
     """Write the features of one file, RGB and flow apart."""
     array = _load(file)
     half = array.shape[1] // 2
     num_frames = len(array) * clock.stride + clock.snippet_frames - clock.stride
     write_features(
-        feature_path(out, file.stem),
+        feature_path(out, video_id),
         {"rgb": array[:, :half].astype(np.float32), "flow": array[:, half:].astype(np.float32)},
         clock=clock,
-        video_id=file.stem,
+        video_id=video_id,
         duration_seconds=(annotation and annotation.duration_seconds) or num_frames / clock.fps,
         num_frames=num_frames,
         settings={"imported": "published archive", "fps": clock.fps, "stride": clock.stride},

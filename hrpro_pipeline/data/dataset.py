@@ -26,7 +26,7 @@ from hrpro_pipeline.data.features import (
     read_features,
     read_header,
 )
-from hrpro_pipeline.data.frame_times import seconds_at
+from hrpro_pipeline.data.frame_times import contradict, seconds_at, warn_of_rates
 from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
@@ -39,8 +39,6 @@ _MOST_LISTED = 20
 _MANY_LATE = 2
 # A point may lie in the tail that the snippets drop, and a stated duration may be rounded.
 _END_TOLERANCE_SECONDS = 0.1
-# Rates that differ by this share are the same one, rounded by a container.
-_RATE_TOLERANCE = 5e-4
 _MIXED_UP = "; a column 'time' is in seconds, a column 'point' has frame indices at the video's own rate, from 0"
 
 
@@ -317,29 +315,19 @@ def _point_times(points: Sequence[Point], header: FeatureHeader, annotation: Vid
 def _frame_rate(header: FeatureHeader, annotation: VideoAnnotation | None) -> float | None:
     """Frames a second that points in frames count: as annotated, unless the video itself has another rate."""
     annotated, own = annotation and annotation.fps, header.source.get("fps")
-    return own if own and annotated and _contradict(annotated, own) else annotated or own
-
-
-def _contradict(annotated: float, own: float) -> bool:
-    """Whether two rates differ in earnest; 29.97 and 30 do: by a second in 17 minutes."""
-    return abs(annotated / own - 1) > _RATE_TOLERANCE
+    return own if own and annotated and contradict(annotated, own) else annotated or own
 
 
 def _warn_of_rates(sources: Sequence[_Source], annotations: Mapping[str, VideoAnnotation], name: str) -> None:
     """One line on the videos whose points are in frames, and whose annotated rate is not their own."""
-    wrong = []
+    wrong: dict[str, tuple[float, float]] = {}
     for source in sources:
         video_id, own = source.header.video_id, source.header.source.get("fps")
         annotated = annotations[video_id].fps if video_id in annotations else None
         in_frames = any(point.frame is not None for point in source.points)
-        if in_frames and own and annotated and _contradict(annotated, own):
-            wrong.append(f"{video_id}: {annotated:.4g} annotated, {own:.4g} its own")
-    if wrong:
-        first = wrong[0] + ("; ..." if len(wrong) > 1 else "")
-        log.warning(
-            "%s: points in frames are taken at the video's own rate, not at the fps of the annotations: %d %s (%s)",
-            *(name, len(wrong), "videos" if len(wrong) > 1 else "video", first),
-        )
+        if in_frames and own and annotated and contradict(annotated, own):
+            wrong[video_id] = (annotated, own)
+    warn_of_rates(name, wrong)
 
 
 def _exceed_memory(sources: Sequence[_Source], streams: Sequence[str]) -> bool:

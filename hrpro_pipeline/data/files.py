@@ -107,10 +107,15 @@ def video_id_of(name: str) -> str:
         >>> video_id_of("Cafe\\u0301") == video_id_of("Caf\\u00e9.MOV")
         True
     """
+    return safe_id(without_suffix(name))
+
+
+def without_suffix(name: str) -> str:
+    """A name without white space around it and without suffixes of videos."""
     name = name.strip()
     while is_video_name(name) and len(stem := name.rpartition(".")[0].rstrip()) > 0:
         name = stem
-    return safe_id(name)
+    return name
 
 
 def safe_id(name: str) -> str:

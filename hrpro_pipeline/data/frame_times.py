@@ -1,9 +1,15 @@
-"""Times of the frames of a video of variable rate, in few numbers: runs of frames that are equally far apart."""
+"""Times of frames: those of a variable rate in few numbers, as runs of equal steps; and rates that contradict."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+log = logging.getLogger(__name__)
+
+# Rates that differ by this share are the same one, rounded by a container.
+_RATE_TOLERANCE = 5e-4
 
 # (frames, seconds from each of them to the next one), run after run; the first frame is at 0.
 Steps = list[tuple[int, float]]
@@ -69,6 +75,24 @@ def seconds_at(steps: Any, frame: float) -> float:
     seconds = np.cumsum([0.0, *(count * step for count, step in steps)])
     beyond = max(0.0, frame - float(frames[-1])) * steps[-1][1]
     return float(np.interp(frame, frames, seconds)) + beyond
+
+
+def contradict(annotated: float, own: float) -> bool:
+    """Whether two rates differ in earnest; 29.97 and 30 do: by a second in 17 minutes."""
+    return abs(annotated / own - 1) > _RATE_TOLERANCE
+
+
+def warn_of_rates(name: str, rates: Mapping[str, tuple[float, float]]) -> None:
+    """One line on videos whose points are in frames, in a file of this name: their annotated rate and their own."""
+    if not rates:
+        return
+    video_id, (annotated, own) = next(iter(rates.items()))
+    log.warning(
+        "%s: points in frames are taken at the video's own rate, not at the fps of the annotations: "
+        "%d %s (%s: %.4g annotated, %.4g its own%s)",
+        *(name, len(rates), "videos" if len(rates) > 1 else "video", video_id, annotated, own),
+        "; ..." if len(rates) > 1 else "",
+    )
 
 
 def checked_steps(steps: Any) -> Steps:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrpro_pipeline.data.files import is_safe_id, video_id_of
+from hrpro_pipeline.data.files import is_safe_id, video_id_of, without_suffix
 from hrpro_pipeline.data.formats.known import read_foreign
-from hrpro_pipeline.data.names import class_name
+from hrpro_pipeline.data.names import class_name, visible
 from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.data.tables import Table, clock_seconds, has_decimal_commas, read_table
 from hrpro_pipeline.errors import HrproError, ProblemsError
@@ -58,6 +58,7 @@ def read_points(path: Path) -> list[Point]:
     table = read_table(path, ("video_id", "class", "time", "point"), "a points CSV with columns video_id,class,time")
     rows = _rows(path, table)
     problems = [f"line {row.line}: {problem}" for row in rows if (problem := _row_problem(row, len(table.columns)))]
+    problems += _shared_ids(rows)
     if not rows:
         problems.append("no points; expected a line for each action")
     if problems:
@@ -133,6 +134,24 @@ def _row_problem(row: _Row, num_columns: int) -> str:
     if row.column == "point" and row.value % 1:
         return f"point is {row.value:g}, but frames are counted; give seconds in a column 'time'"
     return ""
+
+
+def _shared_ids(rows: Iterable[_Row]) -> list[str]:
+    """Names that differ to the eye and are one id; the id itself beside a name is the same video."""
+    first_by_id: dict[str, tuple[str, int]] = {}
+    problem_by_name: dict[str, str] = {}
+    for row in rows:
+        name = without_suffix(visible(row.video_id))
+        if not is_safe_id(row.video_id) or name == (video_id := video_id_of(row.video_id)):
+            continue
+        first, line = first_by_id.setdefault(video_id, (name, row.line))
+        if name != first:
+            problem_by_name.setdefault(
+                name,
+                f"line {row.line}: {name!r} and {first!r} (line {line}) are both video {video_id!r}; "
+                "write a video one way, and rename one of two videos",
+            )
+    return list(problem_by_name.values())
 
 
 def _point(row: _Row) -> Point:

@@ -110,7 +110,10 @@ def _separator(header: str, needed: set[str]) -> str:
     """The separator by which the header has the most of the needed columns; a comma otherwise."""
 
     def found(separator: str) -> int:
-        names = next(csv.reader([header], delimiter=separator), [])
+        try:
+            names = next(csv.reader([header], delimiter=separator), [])
+        except csv.Error:  # reading with any separator says what is wrong
+            return 0
         return len(needed & {name.strip() for name in names})
 
     return max(SEPARATORS, key=found)

@@ -29,7 +29,7 @@ class ReportContent:
     Attributes:
         detections: by video, in the order of the page.
         truth: ground truth by video; videos without detections do not appear.
-        points: labeled points; those given as frames appear where `truth` knows the video's frame rate.
+        points: labeled points; those that are still frames appear where `truth` knows the video's frame rate.
         failures: videos that could not be detected in, or not be drawn.
         evaluation, diagnosis: scores and errors for the summary.
         videos: video files by video id; None without a folder of videos.

@@ -12,7 +12,7 @@ from hrpro_pipeline.errors import HrproError, one_line
 from hrpro_pipeline.extract.video.continuous import JOINABLE
 from hrpro_pipeline.extract.video.orientation import orientation, upright
 from hrpro_pipeline.extract.video.probe import open_video, probe
-from hrpro_pipeline.extract.video.pyav import numbered_frames
+from hrpro_pipeline.extract.video.pyav import numbered_frames, with_known_matrix
 from hrpro_pipeline.extract.video.streams import picture_delay, video_stream
 
 # The box that a thumbnail is fitted into, in pixels.
@@ -154,4 +154,5 @@ def _thumbnail(frame: av.VideoFrame, pixel_width: float) -> np.ndarray:
     sides = (frame.width * pixel_width, frame.height)
     scale = min(box[0] / sides[0], box[1] / sides[1])
     width, height = (max(2, round(side * scale)) for side in sides)
-    return upright(frame.reformat(width=width, height=height, format="rgb24").to_ndarray(), rotation, mirrored)
+    small = with_known_matrix(frame).reformat(width=width, height=height, format="rgb24")
+    return upright(small.to_ndarray(), rotation, mirrored)

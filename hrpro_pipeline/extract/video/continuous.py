@@ -1,4 +1,4 @@
-"""Streams whose clock is set anew on the way, as where recordings were joined one after the other by `cat`."""
+"""Timestamps of packets as they are meant: where a clock is set anew (recordings joined by `cat`), and in AVI."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +16,9 @@ _MOST_AHEAD_SECONDS = 10.0
 class Continuous:
     """A stream's packets, with timestamps that go on where the clock is set anew; iterated once.
 
+    AVI has no times of presentation: a frame's place in the file is its time. FFmpeg makes some up for H.264, one place
+    late, which moves a frame wherever places are left empty.
+
     Args:
         packets: as they are in the file.
         container: FFmpeg's name; packets of containers that are not joined so are left alone.
@@ -27,12 +30,15 @@ class Continuous:
     def __init__(self, packets: Iterable[av.Packet], container: str) -> None:
         self._packets = packets
         self._is_joinable = container in JOINABLE
+        self._is_avi = container == "avi"
         self._last: int | None = None
         self._shift = self._end = self._step = 0
         self.num_parts = 1
 
     def __iter__(self) -> Iterator[av.Packet]:
         for packet in self._packets:
+            if self._is_avi and packet.size and packet.dts is not None:
+                packet.pts = packet.dts
             if self._is_joinable and packet.size:
                 self._go_on(packet)
             yield packet

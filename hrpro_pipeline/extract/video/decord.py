@@ -34,7 +34,7 @@ def open_decord(info: VideoInfo, first: int, device: str = "cpu") -> OpenedVideo
     if info.num_video_streams > 1:
         raise RuntimeError("it may choose another of the video streams")
     pixels = av.VideoFormat(info.pixel_format)
-    if has_halved_chroma(pixels) and (num_bits(pixels) > 8 or info.height % 2):
+    if has_halved_chroma(pixels) and (num_bits(pixels) > 8 or info.height % 2 or not _is_420(pixels)):
         raise RuntimeError(f"it interpolates color otherwise ({info.pixel_format}, {info.width} x {info.height})")
     if info.num_packets * info.width * info.height * 1.5 > _MAX_BYTES:
         raise RuntimeError("it keeps thousands of decoded frames of a long video in memory")
@@ -42,6 +42,11 @@ def open_decord(info: VideoInfo, first: int, device: str = "cpu") -> OpenedVideo
     reader = decord.VideoReader(str(info.path), ctx=decord.cpu(0), fault_tol=_REPEATED_SHARE)
     _check_timestamps(reader, info)
     return OpenedVideo(frames_in_chunks(partial(_read_checked, reader, info), info, first))
+
+
+def _is_420(pixels: av.VideoFormat) -> bool:
+    """Whether color has half as many columns as brightness, and half as many rows."""
+    return (pixels.chroma_width(4), pixels.chroma_height(4)) == (2, 2)
 
 
 def _check_timestamps(reader: Any, info: VideoInfo) -> None:

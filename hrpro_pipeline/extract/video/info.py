@@ -25,6 +25,9 @@ class VideoInfo:
         mirrored: whether frames are mirrored left to right, before they are turned.
         num_parts: of which the stream was joined, each with a clock of its own; their frames follow each other.
         time_note: what was assumed about the times of its frames, in a line; None for nothing.
+        matrix: code of the matrix between its colors and RGB, by H.273: 1 BT.709, 5 and 6 BT.601, 9 and 10 BT.2020; 2
+            if it does not say.
+        full_range: whether it says that its levels go from 0 to the highest, and not from black to white in between.
     """
 
     path: Path
@@ -44,6 +47,8 @@ class VideoInfo:
     mirrored: bool = False
     num_parts: int = 1
     time_note: str | None = None
+    matrix: int = 2
+    full_range: bool = False
 
     @property
     def num_packets(self) -> int:

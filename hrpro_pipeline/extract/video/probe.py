@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange
 
 from hrpro_pipeline.data.videos import video_file
 from hrpro_pipeline.errors import HrproError, one_line
@@ -48,7 +49,7 @@ def probe(path: Path) -> VideoInfo:
             info = _read_info(path, container)
     except (av.FFmpegError, ValueError) as error:
         raise HrproError(f"{path.name}: not a video that can be read ({one_line(error)})") from None
-    return _with_orientation(info)
+    return _with_first_frame(info)
 
 
 def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInfo:
@@ -109,6 +110,7 @@ class _Packets:
     """Of the packets with a frame: times in ticks, float64 [timed packets]; how long the last one is shown, or 0.
 
     `num_read` counts the others as well; `num_parts` is as in `VideoInfo`; `stopped_by` is the error that ended it.
+    `goes_back`: an edit list shows what lies before in the file.
     """
 
     stamps: np.ndarray
@@ -117,6 +119,7 @@ class _Packets:
     num_read: int
     num_parts: int
     stopped_by: str | None
+    goes_back: bool
 
     @property
     def are_untimed(self) -> bool:
@@ -128,10 +131,14 @@ def _read_packets(path: Path, container: "av.container.InputContainer", stream: 
     stamps = array("q")  # eight bytes a packet, whatever its size
     num_untimed = num_read = last = last_duration = 0
     stopped_by = None
+    last_place, goes_back = -1, False
     continuous = Continuous(container.demux(stream), container.format.name)
     try:
         for packet in continuous:
             num_read += bool(packet.size)
+            if packet.size and packet.pos is not None:
+                goes_back |= packet.pos < last_place
+                last_place = packet.pos
             # Frames of discarded packets (before the start of an edit) are never shown.
             if not packet.size or packet.is_discard:
                 continue
@@ -149,7 +156,8 @@ def _read_packets(path: Path, container: "av.container.InputContainer", stream: 
             raise
         stopped_by = one_line(error)
     times = np.array(stamps, np.float64)
-    return _Packets(times, num_untimed, last_duration, num_read, continuous.num_parts, stopped_by)
+    goes_back &= container.format.name.startswith("mov")
+    return _Packets(times, num_untimed, last_duration, num_read, continuous.num_parts, stopped_by, goes_back)
 
 
 def _packet_seconds(path: Path, packets: _Packets, tick: float, rate: float) -> np.ndarray:
@@ -173,6 +181,8 @@ def _time_note(packets: _Packets, rate: float, stream: av.VideoStream) -> str | 
         return f"no timestamps and no rate: taken at {rate:g} frames a second"
     if packets.num_parts > 1:
         return f"its timestamps start again: taken as {packets.num_parts} parts, one after the other"
+    if packets.goes_back and stream.codec_context.name == "hevc":
+        return "its edit list goes back in the video: there, HEVC frames may show parts of others; better re-encode it"
     return None
 
 
@@ -236,8 +246,8 @@ def _last_frame_seconds(
     return 1 / rate if rate > 0 else 0.04
 
 
-def _with_orientation(info: VideoInfo) -> VideoInfo:
-    """The first frame tells the orientation; a video whose first frame cannot be decoded keeps none and fails later."""
+def _with_first_frame(info: VideoInfo) -> VideoInfo:
+    """Add orientation and colors, which the first frame tells; a video without one that can be decoded fails later."""
     try:
         with open_video(info.path) as container:
             stream = container.streams[info.stream_index]
@@ -245,7 +255,10 @@ def _with_orientation(info: VideoInfo) -> VideoInfo:
             stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
             for frame in container.decode(stream):
                 rotation, mirrored = orientation(frame)
-                return replace(info, rotation=rotation, mirrored=mirrored)
+                full_range = frame.color_range == ColorRange.JPEG
+                return replace(
+                    info, rotation=rotation, mirrored=mirrored, matrix=int(frame.colorspace), full_range=full_range
+                )
     except (av.FFmpegError, OSError):
         pass
     return info

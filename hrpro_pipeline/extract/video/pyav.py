@@ -20,6 +20,10 @@ from hrpro_pipeline.extract.video.reading import DecodingStoppedError, NumberedF
 # another frame, or one that is not turned.
 FIRST_FRAME_LEVELS = 8
 
+# Codes of matrices. PyAV's FFmpeg refuses the second one (constant luminance); others take it for the first one.
+_BT2020, _BT2020_CONSTANT = 9, 10
+_UNUSUAL_MATRICES = {8: "YCgCo", 14: "ICtCp"}
+
 # Frames over which timestamps must agree before frames count as missing.
 _LOOKAHEAD = 8
 
@@ -53,6 +57,13 @@ def num_bits(pixels: av.VideoFormat) -> int:
     return max(component.bits for component in pixels.components)
 
 
+def with_known_matrix(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame itself, labeled so that it can be converted to RGB."""
+    if frame.colorspace == _BT2020_CONSTANT:
+        frame.colorspace = _BT2020
+    return frame
+
+
 class _UntilFailure:
     """Decoded frames up to the first error.
 
@@ -84,8 +95,10 @@ def _frames_from(first: int, info: VideoInfo) -> Iterator[NumberedFrame]:
                 image = _rgb(frame, info)
                 num_read += 1
                 yield number, image
-    except (av.FFmpegError, ValueError) as error:  # a pixel format that cannot be converted
-        raise _stopped(max(source.count, num_read), info, one_line(error)) from None
+    except (av.FFmpegError, ValueError) as error:
+        matrix = _UNUSUAL_MATRICES.get(info.matrix, f"matrix {info.matrix}")
+        colors = f"colors that cannot be converted ({info.pixel_format}, {matrix}: {one_line(error)})"
+        raise _stopped(num_read, info, colors) from None
     if source.failure is not None:
         raise _stopped(max(source.count, num_read), info, source.failure)
     if info.num_packets - source.count > max(2, 0.05 * info.num_packets):
@@ -147,7 +160,7 @@ def _rgb(frame: av.VideoFrame, info: VideoInfo) -> np.ndarray:
     """RGB uint8 [H, W, 3] with the levels that torchcodec gives, and decord where it is used."""
     if has_halved_chroma(frame.format) and (frame.interlaced_frame or num_bits(frame.format) > 8):
         frame = _without_labels(frame)
-    image = frame.to_ndarray(format="rgb24", interpolation=Interpolation.BICUBIC)
+    image = with_known_matrix(frame).to_ndarray(format="rgb24", interpolation=Interpolation.BICUBIC)
     return np.ascontiguousarray(upright(image, info.rotation, info.mirrored))
 
 

@@ -4,16 +4,20 @@ import re
 from functools import partial
 from typing import Any
 
+import av
 import numpy as np
 
 from hrpro_pipeline.errors import one_line
 from hrpro_pipeline.extract.video.info import VideoInfo
-from hrpro_pipeline.extract.video.pyav import FIRST_FRAME_LEVELS, first_frame_difference
+from hrpro_pipeline.extract.video.pyav import FIRST_FRAME_LEVELS, first_frame_difference, num_bits
 from hrpro_pipeline.extract.video.reading import OpenedVideo, check_container, frames_in_chunks
 
 # Levels by which NVDEC's first frame may differ from PyAV's on average: what its interpolation of color comes to, but
 # never another frame, or one that is not turned.
 _FIRST_FRAME_MEAN_LEVELS = 10
+
+# Matrices (`VideoInfo.matrix`) that every version applies on CUDA: BT.709, BT.601, and none said, which is BT.601.
+_CUDA_MATRICES = {1, 2, 5, 6}
 
 
 def open_torchcodec(info: VideoInfo, first: int, device: str = "cpu") -> OpenedVideo:
@@ -33,6 +37,7 @@ def open_torchcodec(info: VideoInfo, first: int, device: str = "cpu") -> OpenedV
 
 def _decoder(info: VideoInfo, device: str) -> Any:
     check_container(info)
+    _check_colors(info, device)
     try:
         from torchcodec.decoders import VideoDecoder
     except ModuleNotFoundError:
@@ -52,6 +57,16 @@ def _decoder(info: VideoInfo, device: str) -> Any:
         device=device,
         seek_mode="exact",
     )
+
+
+def _check_colors(info: VideoInfo, device: str) -> None:
+    """Raise RuntimeError for colors that it would convert otherwise; a first frame that is black does not tell."""
+    pixels = av.VideoFormat(info.pixel_format)
+    # Formats named yuvj have no other range.
+    if info.full_range and not pixels.is_rgb and not info.pixel_format.startswith("yuvj"):
+        raise RuntimeError(f"it takes levels of full range for limited ones ({info.pixel_format})")
+    if device != "cpu" and (num_bits(pixels) > 8 or info.full_range or info.matrix not in _CUDA_MATRICES):
+        raise RuntimeError(f"NVDEC converts HDR and levels of full range otherwise ({info.pixel_format})")
 
 
 def _read_checked(decoder: Any, info: VideoInfo, device: str, numbers: range) -> Any:
