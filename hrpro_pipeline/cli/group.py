@@ -25,7 +25,7 @@ COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Mean average precision of detections."),
     "extract": ("extract:extract", "Extract TV-L1 + two-stream I3D features of videos."),
     "figures": ("figures:figures", "Draw the paper's figures from a run."),
-    "import": ("imports:import_group", "Take over published features and checkpoints."),
+    "import": ("imports:import_group", "Take over features and published checkpoints."),
     "info": ("info:info", "Say what a FEATURES folder, a feature file, a RUN or a model holds."),
     "points": ("points:points", "Draw one point label in each annotated segment."),
     "report": ("report:report", "Show detections on one HTML page."),
