@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": ("demo:demo", "Run the whole chain on made videos."),
     "detect": ("detect:detect", "Detect actions in videos or FEATURES."),
     "evaluate": ("evaluate:evaluate", "Mean average precision of detections."),
+    "export": ("exports:export_group", "Features and pseudo segments for other programs."),
     "extract": ("extract:extract", "Extract TV-L1 + two-stream I3D features of videos."),
     "figures": ("figures:figures", "Draw the paper's figures from a run."),
     "import": ("imports:import_group", "Take over features and published checkpoints."),

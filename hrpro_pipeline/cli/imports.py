@@ -31,15 +31,6 @@ class FrameRate(click.ParamType):
         return rate
 
 
-class Names(click.ParamType):
-    """Names with commas between them."""
-
-    name = "rgb,flow"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        return value if isinstance(value, tuple) else tuple(name.strip() for name in value.split(","))
-
-
 @import_group.command("features")
 @click.argument("archive", type=options.Existing)
 @click.option("--out", required=True, type=options.Folder, help="FEATURES folder to write.")
@@ -48,7 +39,7 @@ class Names(click.ParamType):
     "read_as",
     click.option(
         "--streams",
-        type=Names(),
+        type=options.Names(),
         default=(),
         help="Names of the streams: to choose, to name the only one, or to cut each row into so many equal parts.",
     ),

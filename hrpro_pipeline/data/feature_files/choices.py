@@ -8,6 +8,8 @@ from hrpro_pipeline.errors import UsageError
 
 Orientation = Literal["TD", "DT"]
 Crops = Literal["mean", "stacked"]
+# Of exported files.
+FileLayout = Literal["flat", "folders", "suffixes"]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from hrpro_pipeline.data.features import (
     write_features,
 )
 from hrpro_pipeline.data.resampling import resample
-from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.data.snippets import SnippetClock, in_words
 from hrpro_pipeline.errors import HrproError, ProblemsError, UsageError
 
 log = logging.getLogger(__name__)
@@ -264,21 +264,12 @@ def _in_words(plan: _Plan, clocks: Mapping[str, SnippetClock]) -> str:
     trimmed = f"; a row more of one stream than of others is left out in {len(plan.trimmed)}" if plan.trimmed else ""
     return (
         f"{plan.layout.title}: {len(plan.lengths)} videos, {' + '.join(streams)} wide, {axes}, "
-        f"{_clock_words(list(clocks.values()))}{trimmed}"
+        f"{in_words(clocks.values())}{trimmed}"
     )
 
 
 def _ordered(streams: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
     return [(name, streams[name]) for name in ordered_streams(streams)]
-
-
-def _clock_words(clocks: Sequence[SnippetClock]) -> str:
-    rates, steps = ([getattr(clock, name) for clock in clocks] for name in ("fps", "seconds_per_snippet"))
-    first = clocks[0]
-    if all((clock.snippet_frames, clock.stride) == (1, 1) for clock in clocks) and len(set(rates)) > 1:
-        return f"a row each {min(steps):.3g} to {max(steps):.3g} s"
-    rate = f"{first.fps:g}" if len(set(rates)) == 1 else f"{min(rates):.4g} to {max(rates):.4g}"
-    return f"{first.snippet_frames} frames every {first.stride} at {rate} fps"
 
 
 def _settings(plan: _Plan, clock: SnippetClock | None) -> dict[str, Any]:
