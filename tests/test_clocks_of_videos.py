@@ -8,6 +8,7 @@ import pytest
 from test_cli import hrpro, succeeds
 
 from hrpro_pipeline import Detector, import_features, train_detector
+from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.features import list_features, read_features, read_header
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.models.checkpoint import load_model
@@ -16,13 +17,8 @@ RATES = (25.0, 30000 / 1001, 30.0)
 CLASSES = ("jump", "sit")
 # All stages, on features without noise: the same video on another clock is almost the same input.
 QUICK = (
-    "snippet.steps=40",
-    "snippet.evaluate_every=40",
-    "snippet.attention_layers=1",
-    "snippet.passes=0",
-    "instance.epochs=0",
-    "pyramid.steps=0",
-    "answer.held_out=0",
+    *("snippet.steps=40", "snippet.evaluate_every=40", "snippet.attention_layers=1", "snippet.passes=0"),
+    *("instance.epochs=0", "pyramid.steps=0", "answer.held_out=0"),
 )
 
 
@@ -161,6 +157,24 @@ def test_a_model_of_own_clocks(native: Path, tmp_path: Path) -> None:
     assert "imported features with a clock of its own for each video; give it features instead" in result.output
     report = succeeds("report", native / "found", "--out", tmp_path / "page.html")
     assert "page.html" in report
+
+
+def test_pseudo_segments_for_other_programs(native: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pseudo.json"
+    assert "12 pseudo segments" in succeeds("export", "pseudo-labels", native / "run", "--out", out, "--device", "cpu")
+    database = json.loads(out.read_text())["database"]
+    assert list(database) == [f"v{number}" for number in range(6)]
+    for number in range(6):
+        entry = database[f"v{number}"]
+        assert (entry["subset"], entry["duration"], entry["fps"]) == ("train", seconds_of(number), RATES[number % 3])
+        for item, (label, start, end) in zip(entry["annotations"], segments(number), strict=True):
+            assert (item["label"], item["label_id"]) == (label, CLASSES.index(label))
+            np.testing.assert_allclose(item["segment"], [start, end], atol=1.0)
+    assert set(read_annotations(out)) == set(database)
+    (native / "run" / "inputs.json").rename(tmp_path / "inputs.json")
+    asked = hrpro("export", "pseudo-labels", native / "run", "--out", out)
+    (tmp_path / "inputs.json").rename(native / "run" / "inputs.json")
+    assert "does not say where its features are; give them with --features" in asked.output
 
 
 @pytest.mark.parametrize("streams", [("videomae",), ("clip", "rgb")])

@@ -14,14 +14,17 @@ from conftest import problems_of
 from safetensors.torch import save_file
 from scipy.io import savemat
 
-from hrpro_pipeline import import_features
+from hrpro_pipeline import export_features, import_features
+from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.data.feature_files.axes import axes_of
-from hrpro_pipeline.data.feature_files.choices import ClockChoice
+from hrpro_pipeline.data.feature_files.choices import ClockChoice, FileLayout
 from hrpro_pipeline.data.feature_files.layout import recognize
 from hrpro_pipeline.data.features import VideoFeatures, feature_path, list_features, read_features
 from hrpro_pipeline.data.resampling import resample
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError, UsageError
+from hrpro_pipeline.models.checkpoint import build_snippet
+from hrpro_pipeline.models.snippet import Packing, SnippetModel
 
 LENGTHS = {"a": 20, "b": 31, "c": 25}
 RATES = {"a": 25.0, "b": 29.97, "c": 30.0}
@@ -476,3 +479,69 @@ def test_a_choice_of_clock_is_checked() -> None:
     with pytest.raises(UsageError):
         ClockChoice(fps=25, rescaled=True)
     assert feature_path(Path("x"), "a") == Path("x/a.h5")
+
+
+class TestExport:
+    """Our own import reads our export to the bit."""
+
+    CHOICES: Mapping[str, Any] = {"fps": "native", "stride": 4, "snippet_frames": 16}
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Path:
+        for name in LENGTHS:
+            for stream, array in two_streams(name).items():
+                save(tmp_path / "made" / stream / f"{name}.npy", array)
+        imported(tmp_path / "made", annotations=annotations(tmp_path, 4), **self.CHOICES)
+        return tmp_path / "imported"
+
+    @pytest.mark.parametrize("layout", ["flat", "folders", "suffixes"])
+    def test_round_trip(self, store: Path, tmp_path: Path, layout: FileLayout) -> None:
+        result = export_features(store, tmp_path / "out", layout=layout, annotations=tmp_path / "annotations.json")
+        assert (result.video_ids, result.width, result.clock) == (("a", "b", "c"), 2048, SnippetClock(25, 16, 4))
+        streams = ("rgb", "flow") if layout == "flat" else ()
+        more = {"annotations": tmp_path / "out" / "annotations.json", "streams": streams}
+        (tmp_path / "again").mkdir()
+        import_features(tmp_path / "out", tmp_path / "again", **more, **self.CHOICES)
+        for name in LENGTHS:
+            before, after = (read_features(feature_path(folder, name)) for folder in (store, tmp_path / "again"))
+            assert before.header == after.header
+            for stream, array in before.streams.items():
+                np.testing.assert_array_equal(array, after.streams[stream])
+                assert array.dtype == after.streams[stream].dtype
+
+    def test_what_other_programs_read(self, store: Path, tmp_path: Path) -> None:
+        truth = json.loads((tmp_path / "annotations.json").read_text())
+        truth["database"]["a"]["annotations"] = [{"label": "sit", "segment": [0.5, 1.5]}]
+        truth["database"]["b"]["annotations"] = [{"label": "run", "segment": [1.0, 2.0]}]
+        (tmp_path / "gt.json").write_text(json.dumps(truth))
+        export_features(store, tmp_path / "out", streams=["rgb"], annotations=tmp_path / "gt.json")
+        np.testing.assert_array_equal(np.load(tmp_path / "out" / "b.npy"), rows("b"))
+        content = json.loads((tmp_path / "out" / "annotations.json").read_text())["database"]
+        assert content["b"] == {
+            "subset": "train",
+            "duration": pytest.approx(31 * 4 / 29.97),
+            "fps": 29.97,
+            "frame": pytest.approx(31 * 4),
+            "annotations": [{"label": "run", "label_id": 0, "segment": [1.0, 2.0]}],
+        }
+        assert (tmp_path / "out" / "classes.txt").read_text() == "run\nsit\n"
+        with pytest.raises(HrproError, match="no stream clip .* there are rgb, flow"):
+            export_features(store, tmp_path / "out", streams=["clip"])
+
+
+def test_50_widths() -> None:
+    """Stage 1 takes features of any width: the largest number of heads that divides it, up to the set one."""
+    widths = np.unique(np.geomspace(16, 12288, 50).round().astype(int))
+    assert len(widths) == 50
+    settings = load_settings("thumos14", ["snippet.attention_layers=1", "snippet.feedforward=8"])
+    for width in widths.tolist():
+        with torch.device("meta"):  # shapes alone: 12,288 channels are 450 million parameters in the convolution
+            model = build_snippet(settings, width, 3).eval()
+            scores = model(torch.empty(9, width), Packing((9,), *torch.zeros(4, 1, dtype=torch.long)))
+        assert scores.fused.shape == (9, 3)
+        heads = model.layers[0].attention.num_heads
+        assert width % heads == 0 and heads == max(count for count in range(1, 9) if width % count == 0)
+    model = build_snippet(settings, 34, 3).eval()
+    assert torch.isfinite(model(torch.ones(9, 34), Packing.of([9], torch.device("cpu"))).fused).all()
+    with pytest.raises(ValueError, match="not divisible"):
+        SnippetModel(34, 3, heads=8)
