@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,64 +11,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import problems_of
+from foreign_features import CLOCK, LENGTHS, RATES, annotations, assert_streams, imported, rows, save, two_streams
 from safetensors.torch import save_file
 from scipy.io import savemat
 
-from hrpro_pipeline import export_features, import_features
-from hrpro_pipeline.configs.load import load_settings
+from hrpro_pipeline import import_features
 from hrpro_pipeline.data.feature_files.axes import axes_of
-from hrpro_pipeline.data.feature_files.choices import ClockChoice, FileLayout
+from hrpro_pipeline.data.feature_files.choices import ClockChoice
 from hrpro_pipeline.data.feature_files.layout import recognize
-from hrpro_pipeline.data.features import VideoFeatures, feature_path, list_features, read_features
+from hrpro_pipeline.data.features import feature_path
 from hrpro_pipeline.data.resampling import resample
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError, UsageError
-from hrpro_pipeline.models.checkpoint import build_snippet
-from hrpro_pipeline.models.snippet import Packing, SnippetModel
-
-LENGTHS = {"a": 20, "b": 31, "c": 25}
-RATES = {"a": 25.0, "b": 29.97, "c": 30.0}
-CLOCK: Mapping[str, Any] = {"fps": 25.0, "stride": 16}
-
-
-def rows(video_id: str, width: int = 1024, kind: int = 0) -> np.ndarray:
-    return np.random.default_rng([ord(video_id[-1]), kind]).random((LENGTHS[video_id[-1]], width), np.float32)
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, array)
-
-
-def annotations(folder: Path, stride: int = 16) -> Path:
-    """Durations and rates as of features with a row every `stride` frames."""
-    path = folder / "annotations.json"
-    videos = {
-        name: {"duration": length * stride / RATES[name], "fps": RATES[name], "subset": "train", "annotations": []}
-        for name, length in LENGTHS.items()
-    }
-    path.write_text(json.dumps({"database": videos}))
-    return path
-
-
-def imported(source: Path, **choices: Any) -> dict[str, VideoFeatures]:
-    out = source.parent / "imported"
-    ids = import_features(source, out, **choices)
-    found = {video_id: read_features(path) for video_id, path in list_features(out).items()}
-    assert ids == list(found)
-    return found
-
-
-def assert_streams(found: Mapping[str, VideoFeatures], expected: Callable[[str], dict[str, np.ndarray]]) -> None:
-    assert list(found) == list(LENGTHS)
-    for name, features in found.items():
-        assert list(features.streams) == list(expected(name))
-        for stream, array in expected(name).items():
-            np.testing.assert_array_equal(features.streams[stream], array)
-
-
-def two_streams(name: str) -> dict[str, np.ndarray]:
-    return {"rgb": rows(name), "flow": rows(name, kind=1)}
 
 
 class TestLayouts:
@@ -479,69 +433,3 @@ def test_a_choice_of_clock_is_checked() -> None:
     with pytest.raises(UsageError):
         ClockChoice(fps=25, rescaled=True)
     assert feature_path(Path("x"), "a") == Path("x/a.h5")
-
-
-class TestExport:
-    """Our own import reads our export to the bit."""
-
-    CHOICES: Mapping[str, Any] = {"fps": "native", "stride": 4, "snippet_frames": 16}
-
-    @pytest.fixture
-    def store(self, tmp_path: Path) -> Path:
-        for name in LENGTHS:
-            for stream, array in two_streams(name).items():
-                save(tmp_path / "made" / stream / f"{name}.npy", array)
-        imported(tmp_path / "made", annotations=annotations(tmp_path, 4), **self.CHOICES)
-        return tmp_path / "imported"
-
-    @pytest.mark.parametrize("layout", ["flat", "folders", "suffixes"])
-    def test_round_trip(self, store: Path, tmp_path: Path, layout: FileLayout) -> None:
-        result = export_features(store, tmp_path / "out", layout=layout, annotations=tmp_path / "annotations.json")
-        assert (result.video_ids, result.width, result.clock) == (("a", "b", "c"), 2048, SnippetClock(25, 16, 4))
-        streams = ("rgb", "flow") if layout == "flat" else ()
-        more = {"annotations": tmp_path / "out" / "annotations.json", "streams": streams}
-        (tmp_path / "again").mkdir()
-        import_features(tmp_path / "out", tmp_path / "again", **more, **self.CHOICES)
-        for name in LENGTHS:
-            before, after = (read_features(feature_path(folder, name)) for folder in (store, tmp_path / "again"))
-            assert before.header == after.header
-            for stream, array in before.streams.items():
-                np.testing.assert_array_equal(array, after.streams[stream])
-                assert array.dtype == after.streams[stream].dtype
-
-    def test_what_other_programs_read(self, store: Path, tmp_path: Path) -> None:
-        truth = json.loads((tmp_path / "annotations.json").read_text())
-        truth["database"]["a"]["annotations"] = [{"label": "sit", "segment": [0.5, 1.5]}]
-        truth["database"]["b"]["annotations"] = [{"label": "run", "segment": [1.0, 2.0]}]
-        (tmp_path / "gt.json").write_text(json.dumps(truth))
-        export_features(store, tmp_path / "out", streams=["rgb"], annotations=tmp_path / "gt.json")
-        np.testing.assert_array_equal(np.load(tmp_path / "out" / "b.npy"), rows("b"))
-        content = json.loads((tmp_path / "out" / "annotations.json").read_text())["database"]
-        assert content["b"] == {
-            "subset": "train",
-            "duration": pytest.approx(31 * 4 / 29.97),
-            "fps": 29.97,
-            "frame": pytest.approx(31 * 4),
-            "annotations": [{"label": "run", "label_id": 0, "segment": [1.0, 2.0]}],
-        }
-        assert (tmp_path / "out" / "classes.txt").read_text() == "run\nsit\n"
-        with pytest.raises(HrproError, match="no stream clip .* there are rgb, flow"):
-            export_features(store, tmp_path / "out", streams=["clip"])
-
-
-def test_50_widths() -> None:
-    """Stage 1 takes features of any width: the largest number of heads that divides it, up to the set one."""
-    widths = np.unique(np.geomspace(16, 12288, 50).round().astype(int))
-    assert len(widths) == 50
-    settings = load_settings("thumos14", ["snippet.attention_layers=1", "snippet.feedforward=8"])
-    for width in widths.tolist():
-        with torch.device("meta"):  # shapes alone: 12,288 channels are 450 million parameters in the convolution
-            model = build_snippet(settings, width, 3).eval()
-            scores = model(torch.empty(9, width), Packing((9,), *torch.zeros(4, 1, dtype=torch.long)))
-        assert scores.fused.shape == (9, 3)
-        heads = model.layers[0].attention.num_heads
-        assert width % heads == 0 and heads == max(count for count in range(1, 9) if width % count == 0)
-    model = build_snippet(settings, 34, 3).eval()
-    assert torch.isfinite(model(torch.ones(9, 34), Packing.of([9], torch.device("cpu"))).fused).all()
-    with pytest.raises(ValueError, match="not divisible"):
-        SnippetModel(34, 3, heads=8)

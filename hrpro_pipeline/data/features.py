@@ -298,7 +298,7 @@ def _hint_for_folder(folder: Path) -> str:
     """The remedy for a folder without features."""
     if holds_videos(folder):
         return f"it holds videos: extract their features first, hrpro extract {folder} --out features"
-    if next(folder.glob("*/*.npy"), None) or next(folder.glob("features/*/*.npy"), None):
+    if any(next(folder.glob(pattern), None) for pattern in ("*.npy", "*/*.npy", "features/*/*.npy")):
         return f"it holds .npy arrays: convert them first, hrpro import features {folder} --out features"
     if (folder / "model.pt").exists():
         return "it holds a trained model; give the folder of the features"

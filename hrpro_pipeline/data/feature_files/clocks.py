@@ -50,8 +50,8 @@ def clocks_of(
     """
     if choice.rescaled:
         return _rescaled(lengths, facts)
-    if sidecars and (choice.fps, choice.stride, choice.snippet_frames) == (None, None, None):
-        clocks, problems = _by_sidecars(lengths, sidecars)
+    if sidecars:
+        clocks, problems = _by_sidecars(lengths, sidecars, choice)
     else:
         rates, problems = _rates(lengths, facts, choice, preset)
         stride, snippet_frames = _frames(choice, preset)
@@ -59,7 +59,7 @@ def clocks_of(
     said = choice.fps is not None and choice.stride is not None
     if not problems:
         ratios = _ratios(clocks, lengths, facts)
-        if ratios and abs(np.median(list(ratios.values())) - 1) >= _TOLERANCE:
+        if ratios and abs(_median(ratios) - 1) >= _TOLERANCE:
             raise HrproError(_misfit(clocks, lengths, facts, ratios, is_archive))
         if not (ratios or sidecars or is_archive or said):
             raise HrproError(_unknown(lengths, choice))
@@ -76,14 +76,19 @@ def _rescaled(lengths: Mapping[str, int], facts: Mapping[str, Facts]) -> tuple[d
 
 
 def _by_sidecars(
-    lengths: Mapping[str, int], sidecars: Mapping[str, Sidecar]
+    lengths: Mapping[str, int], sidecars: Mapping[str, Sidecar], choice: ClockChoice
 ) -> tuple[dict[str, SnippetClock], list[str]]:
+    """Clocks as video_features wrote them, but for what is said otherwise."""
     parts = {video_id: sidecars[video_id].clock() for video_id in lengths if video_id in sidecars}
     steps = [step for _, step in parts.values() if step]
     # A video of a single stack does not say what the step is; it was the same in all.
     usual = int(np.median(steps)) if steps else None
     clocks = {
-        video_id: SnippetClock(sidecars[video_id].fps, stack, step or usual or stack)
+        video_id: SnippetClock(
+            sidecars[video_id].fps if choice.fps in (None, "native") else float(choice.fps or 0),
+            choice.snippet_frames or stack,
+            choice.stride or step or usual or stack,
+        )
         for video_id, (stack, step) in parts.items()
     }
     problems = [f"{video_id}: no {video_id}_fps.npy and _timestamps_ms.npy" for video_id in lengths.keys() - clocks]
@@ -115,12 +120,22 @@ def _frames(choice: ClockChoice, preset: SnippetClock) -> tuple[int, int]:
 def _ratios(
     clocks: Mapping[str, SnippetClock], lengths: Mapping[str, int], facts: Mapping[str, Facts]
 ) -> dict[str, float]:
-    """What part of each known duration the rows of a video cover."""
-    return {
-        video_id: length * clocks[video_id].seconds_per_snippet / duration
-        for video_id, length in lengths.items()
-        if length >= _LONG and (duration := facts.get(video_id, Facts()).duration_seconds)
-    }
+    """What part of each known duration the rows of a video cover.
+
+    Some programs pad a video, so that there is a row for each stride, and others take whole windows alone: what fits
+    better counts.
+    """
+    ratios = {}
+    for video_id, length in lengths.items():
+        duration, clock = facts.get(video_id, Facts()).duration_seconds, clocks[video_id]
+        if duration and length >= _LONG:
+            padded, whole = length * clock.seconds_per_snippet, clock.window_seconds(length - 1)[1]
+            ratios[video_id] = min(padded / duration, whole / duration, key=lambda ratio: abs(ratio - 1))
+    return ratios
+
+
+def _median(ratios: Mapping[str, float]) -> float:
+    return float(np.median(list(ratios.values())))
 
 
 def _misfit(
@@ -131,7 +146,7 @@ def _misfit(
     is_archive: bool,
 ) -> str:
     first = next(iter(ratios))
-    clock, ratio = clocks[first], float(np.median(list(ratios.values())))
+    clock, ratio = clocks[first], _median(ratios)
     text = f"T x {clock.stride} frames at {clock.fps:g} fps is {ratio:.2f} of the durations in the annotations; "
     if len(set(lengths.values())) == 1 and len(lengths) >= _MANY:
         return f"{text}all videos have T = {lengths[first]}: give `rescaled` if they were rescaled to that"

@@ -106,9 +106,7 @@ def import_files(
         sidecars, problems = _sidecars(plan)
         clocks, clock_problems = clocks_of(plan.lengths, facts, sidecars, choice, preset, plan.layout.is_archive)
         problems += clock_problems + _value_problems(plan)
-    except ProblemsError:
-        raise
-    except UsageError:
+    except (ProblemsError, UsageError):
         raise
     except HrproError as error:
         raise HrproError(f"{source}: {error}") from None
