@@ -17,9 +17,8 @@ from scipy.io import savemat
 
 from hrpro_pipeline import import_features
 from hrpro_pipeline.data.feature_files.axes import axes_of
-from hrpro_pipeline.data.feature_files.choices import ClockChoice
+from hrpro_pipeline.data.feature_files.facts import Facts, read_facts
 from hrpro_pipeline.data.feature_files.layout import recognize
-from hrpro_pipeline.data.features import feature_path
 from hrpro_pipeline.data.resampling import resample
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError, UsageError
@@ -36,11 +35,15 @@ class TestLayouts:
             save(folder / f"{name}_fps.npy", np.array(RATES[name]))
             ends = (24 + 16 * np.arange(length)) / RATES[name] * 1000
             save(folder / f"{name}_timestamps_ms.npy", ends)
+        for part in ("rgb", "flow", "timestamps_ms"):  # of a video that is shorter than a stack
+            save(folder / f"short_{part}.npy", np.array([]))
+        save(folder / "short_fps.npy", np.array(25.0))
         with caplog.at_level(logging.INFO):
             found = imported(folder)
         assert_streams(found, two_streams)
         for name, features in found.items():
             assert features.header.clock == SnippetClock(RATES[name], 24, 16)
+        assert "short: shorter than a stack, left out" in caplog.text
         (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("recognized")]
         assert line == (
             "recognized the output of video_features (_rgb, _flow): 3 videos, rgb 1024 + flow 1024 wide, [T, D], "
@@ -429,7 +432,16 @@ def test_a_common_clock(tmp_path: Path) -> None:
         assert (features.streams["rgb"] == 2.5).all()
 
 
-def test_a_choice_of_clock_is_checked() -> None:
-    with pytest.raises(UsageError):
-        ClockChoice(fps=25, rescaled=True)
-    assert feature_path(Path("x"), "a") == Path("x/a.h5")
+def test_tables_of_durations(tmp_path: Path) -> None:
+    table = tmp_path / "videos.csv"
+    table.write_text("video;seconds;fps\nCafe\u0301.mp4;12.5;\nb;;29.97\n")
+    assert read_facts(table) == {"Caf\u00e9": Facts(12.5), "b": Facts(None, 29.97)}
+    table.write_text("video_id,duration\na,long\n../b,3\nc,-1\n")
+    assert problems_of(read_facts, table) == [
+        "line 2: 'long'; expected a number over 0",
+        "line 3: '../b' is not usable as a video id",
+        "line 4: '-1'; expected a number over 0",
+    ]
+    table.write_text("name,length\na,3\n")
+    with pytest.raises(HrproError, match="columns name, length; expected a CSV with columns video_id, duration"):
+        read_facts(table)

@@ -1,5 +1,6 @@
 """Durations and frame rates of videos, from annotations or a table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.data.tables import read_table
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
-_VIDEO, _DURATION, _FPS = ("video_id", "video"), ("duration", "seconds"), ("fps",)
+_VIDEO, _DURATION, _FPS = ("video_id", "video"), ("duration", "seconds"), "fps"
 
 
 @dataclass(frozen=True)
@@ -29,28 +30,43 @@ def read_facts(path: Path) -> dict[str, Facts]:
     if path.suffix.lower() not in (".csv", ".tsv"):
         videos = read_annotations(path)
         return {video_id: Facts(video.duration_seconds, video.fps) for video_id, video in videos.items()}
+    return _from_table(path)
+
+
+def _from_table(path: Path) -> dict[str, Facts]:
     expected = "a CSV with columns video_id, duration (s) and fps, or ActivityNet-style JSON"
-    table = read_table(path, (*_VIDEO, *_DURATION, *_FPS), expected)
-    place = {name: index for index, name in enumerate(table.columns)}
-    column = {names[0]: next((place[name] for name in names if name in place), None) for names in (_VIDEO, _DURATION)}
-    column["fps"] = place.get("fps")
-    if column["video_id"] is None or (column["duration"] is None and column["fps"] is None):
+    table = read_table(path, (*_VIDEO, *_DURATION, _FPS), expected)
+    video, duration, rate = (_place(table.columns, names) for names in (_VIDEO, _DURATION, (_FPS,)))
+    if video is None or (duration is None and rate is None):
         raise HrproError(f"{path}: columns {', '.join(table.columns) or '(none)'}; expected {expected}")
     facts, problems = {}, []
     for line, cells in table.rows:
-        texts = {name: cells[index] for name, index in column.items() if index is not None and index < len(cells)}
-        values = {name: _positive(texts.get(name, "")) for name in ("duration", "fps")}
-        wrong = [name for name in values if texts.get(name) and values[name] is None]
-        if wrong or not is_safe_id(texts.get("video_id", "")):
-            name = wrong[0] if wrong else "video_id"
-            problems.append(f"line {line}: {name} is {texts.get(name, '')!r}")
+        name = _cell(cells, video)
+        try:
+            numbers = [_positive(_cell(cells, place)) for place in (duration, rate)]
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+            continue
+        if is_safe_id(name):
+            facts[video_id_of(name)] = Facts(*numbers)
         else:
-            facts[video_id_of(texts["video_id"])] = Facts(values["duration"], values["fps"])
+            problems.append(f"line {line}: {name!r} is not usable as a video id")
     if problems:
         raise ProblemsError(str(path), problems)
     return facts
 
 
+def _place(columns: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((columns.index(name) for name in names if name in columns), None)
+
+
+def _cell(cells: Sequence[str], place: int | None) -> str:
+    return cells[place] if place is not None and place < len(cells) else ""
+
+
 def _positive(text: str) -> float | None:
+    """The number of a cell, None for an empty one. Raises ValueError for anything else."""
     value = finite_number(text)
-    return value if value is not None and value > 0 else None
+    if text and (value is None or value <= 0):
+        raise ValueError(f"{text!r}; expected a number over 0")
+    return value

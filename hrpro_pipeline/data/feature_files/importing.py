@@ -140,6 +140,11 @@ def _plan(source: Path, read_as: ReadAs, facts: Mapping[str, Facts]) -> tuple[_P
         arrays, streams=read_as.streams, prefix=read_as.prefix, suffix=read_as.suffix, known_ids=facts.keys()
     )
     problems += layout.problems
+    for video_id in [name for name in layout.clocks if _is_empty(layout.videos.get(name, {}), arrays)]:
+        log.warning("%s: shorter than a stack, left out", video_id)
+        del layout.videos[video_id]
+    if not layout.videos:
+        raise HrproError("no video has features")
     axes, parts, shape_problems = _axes(arrays, layout, read_as)
     lengths, trimmed = {}, []
     for video_id, names in layout.videos.items():
@@ -160,6 +165,11 @@ def _plan(source: Path, read_as: ReadAs, facts: Mapping[str, Facts]) -> tuple[_P
     if not lengths and not problems:
         raise HrproError(f"no video has all streams ({', '.join(parts)})")
     return _Plan(arrays, layout, axes, parts, lengths, tuple(trimmed), read_as.crops), problems
+
+
+def _is_empty(names: Mapping[str, str], arrays: Mapping[str, Stored]) -> bool:
+    """Whether video_features found no whole stack in a video."""
+    return bool(names) and all(0 in arrays[name].shape for name in names.values())
 
 
 def _axes(
