@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import problems_of
 from foreign_features import LENGTHS, RATES, annotations, imported, rows, save, two_streams
 from shell_commands import commands
 from test_cli import succeeds
 
 from hrpro_pipeline import export_features, import_features
 from hrpro_pipeline.data.feature_files.choices import FileLayout
+from hrpro_pipeline.data.feature_files.facts import Facts, read_facts
 from hrpro_pipeline.data.features import feature_path, list_features, read_features
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
@@ -123,3 +125,18 @@ def test_commands_of_the_page(words: list[str], tmp_path: Path, monkeypatch: pyt
 
 def test_there_is_a_command_for_each_layout() -> None:
     assert len(COMMANDS) == 9
+
+
+def test_tables_of_durations(tmp_path: Path) -> None:
+    table = tmp_path / "videos.csv"
+    table.write_text("video;seconds;fps\nCafe\u0301.mp4;12.5;\nb;;29.97\n")
+    assert read_facts(table) == {"Caf\u00e9": Facts(12.5), "b": Facts(None, 29.97)}
+    table.write_text("video_id,duration\na,long\n../b,3\nc,-1\n")
+    assert problems_of(read_facts, table) == [
+        "line 2: 'long'; expected a number over 0",
+        "line 3: '../b' is not usable as a video id",
+        "line 4: '-1'; expected a number over 0",
+    ]
+    table.write_text("name,length\na,3\n")
+    with pytest.raises(HrproError, match="columns name, length; expected a CSV with columns video_id, duration"):
+        read_facts(table)

@@ -17,7 +17,6 @@ from scipy.io import savemat
 
 from hrpro_pipeline import import_features
 from hrpro_pipeline.data.feature_files.axes import axes_of
-from hrpro_pipeline.data.feature_files.facts import Facts, read_facts
 from hrpro_pipeline.data.feature_files.layout import recognize
 from hrpro_pipeline.data.resampling import resample
 from hrpro_pipeline.data.snippets import SnippetClock
@@ -253,6 +252,14 @@ class TestFiles:
         assert not marker.exists() and not (tmp_path / "out").exists()
 
 
+def test_frames_of_a_row(tmp_path: Path) -> None:
+    for name in LENGTHS:
+        save(tmp_path / "made" / f"{name}.npy", rows(name))
+    for stride, frames in ((1, 1), (4, 16), (16, 16), (64, 64)):
+        assert imported(tmp_path / "made", fps=30, stride=stride)["a"].header.clock == SnippetClock(30, frames, stride)
+    assert imported(tmp_path / "made", fps=30, stride=4, snippet_frames=32)["a"].header.clock.snippet_frames == 32
+
+
 class TestRefusals:
     """One line that says what to type."""
 
@@ -265,8 +272,8 @@ class TestRefusals:
         folder = self.made(tmp_path, **{name: rows(name) for name in LENGTHS})
         with pytest.raises(HrproError, match=r"give `fps=25` .* and `stride=16`, or `annotations`"):
             imported(folder)
-        with pytest.raises(HrproError, match="`stride=4` does not say how many frames .* give `snippet_frames`"):
-            imported(folder, fps=25, stride=4)
+        with pytest.raises(HrproError, match=r"give `stride=16`, or `annotations`"):
+            imported(folder, fps=25)
         assert not (tmp_path / "imported").exists()
 
     def test_durations_that_agree_with_the_preset_confirm_it(self, tmp_path: Path) -> None:
@@ -430,18 +437,3 @@ def test_a_common_clock(tmp_path: Path) -> None:
         assert header.clock == SnippetClock()
         assert header.num_snippets == SnippetClock().num_snippets(round(LENGTHS[name] * 8 / RATES[name] * 25))
         assert (features.streams["rgb"] == 2.5).all()
-
-
-def test_tables_of_durations(tmp_path: Path) -> None:
-    table = tmp_path / "videos.csv"
-    table.write_text("video;seconds;fps\nCafe\u0301.mp4;12.5;\nb;;29.97\n")
-    assert read_facts(table) == {"Caf\u00e9": Facts(12.5), "b": Facts(None, 29.97)}
-    table.write_text("video_id,duration\na,long\n../b,3\nc,-1\n")
-    assert problems_of(read_facts, table) == [
-        "line 2: 'long'; expected a number over 0",
-        "line 3: '../b' is not usable as a video id",
-        "line 4: '-1'; expected a number over 0",
-    ]
-    table.write_text("name,length\na,3\n")
-    with pytest.raises(HrproError, match="columns name, length; expected a CSV with columns video_id, duration"):
-        read_facts(table)

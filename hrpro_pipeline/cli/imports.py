@@ -56,7 +56,11 @@ class FrameRate(click.ParamType):
     "clock",
     click.option("--fps", type=FrameRate(), help="Frames a second, or native: each video's own as annotated."),
     click.option("--stride", type=click.IntRange(min=1), help="Frames from one row to the next."),
-    click.option("--snippet-frames", type=click.IntRange(min=1), help="Frames that a row was computed from."),
+    click.option(
+        "--snippet-frames",
+        type=click.IntRange(min=1),
+        help="Frames that a row was computed from.  [default: 16; the stride if larger, or 1]",
+    ),
     click.option(
         "--rescaled", is_flag=True, help="Each video was rescaled to a fixed number of rows; its duration is annotated."
     ),

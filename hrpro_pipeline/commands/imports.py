@@ -36,7 +36,8 @@ class ImportingFeatures:
         key: of the array to take from each file of several.
         fps: frames a second, or `native` for each video's own as annotated.
         stride: frames from one row to the next.
-        snippet_frames: frames that a row was computed from.
+        snippet_frames: frames that a row was computed from; by default those of the preset for smaller strides, the
+            stride for others.
         rescaled: each video was rescaled to a fixed number of rows; its duration is annotated.
         annotations: ActivityNet-style JSON, or a CSV with columns video_id, duration, fps.
         resample: put all features on the clock of the preset.

@@ -107,14 +107,11 @@ def _rates(
 
 
 def _frames(choice: ClockChoice, preset: SnippetClock) -> tuple[int, int]:
-    """Stride and frames of a snippet."""
-    stride = choice.stride or preset.stride
-    if choice.snippet_frames is None and stride != preset.stride:
-        raise HrproError(
-            f"`stride={stride}` does not say how many frames a row was computed from; give `snippet_frames` as well: "
-            f"16 for I3D on clips of 16 frames, {stride} where clips follow each other without overlap"
-        )
-    return stride, choice.snippet_frames or preset.snippet_frames
+    """Stride and frames of a snippet: rows of single frames or without overlap where nothing else is said."""
+    if choice.stride is None:
+        return preset.stride, choice.snippet_frames or preset.snippet_frames
+    overlaps = 1 < choice.stride < preset.snippet_frames
+    return choice.stride, choice.snippet_frames or (preset.snippet_frames if overlaps else choice.stride)
 
 
 def _ratios(
