@@ -21,6 +21,7 @@ from hrpro_pipeline.data.features import (
     FeatureHeader,
     StoredFeatures,
     list_features,
+    ordered_streams,
     read_features,
     read_header,
 )
@@ -390,9 +391,8 @@ def _stream_problems(sources: Sequence[_Source], streams: Sequence[str] | None) 
     problems = []
     there = {name for source in sources for name in source.header.widths}
     if sources and streams is not None and not there & set(streams):
-        problems.append(
-            f"the features have no stream {' or '.join(streams)} (setting extract.streams), but {', '.join(there)}"
-        )
+        names = ", ".join(ordered_streams(there))
+        problems.append(f"the features have no stream {' or '.join(streams)} (setting extract.streams), but {names}")
     try:
         check_uniform(((source.path, source.header) for source in sources), streams)
     except ProblemsError as error:
