@@ -17,6 +17,7 @@ from scipy.io import savemat
 
 from hrpro_pipeline import import_features
 from hrpro_pipeline.data.feature_files.axes import axes_of
+from hrpro_pipeline.data.feature_files.clocks import Sidecar
 from hrpro_pipeline.data.feature_files.layout import recognize
 from hrpro_pipeline.data.resampling import resample
 from hrpro_pipeline.data.snippets import SnippetClock
@@ -437,3 +438,11 @@ def test_a_common_clock(tmp_path: Path) -> None:
         assert header.clock == SnippetClock()
         assert header.num_snippets == SnippetClock().num_snippets(round(LENGTHS[name] * 8 / RATES[name] * 25))
         assert (features.streams["rgb"] == 2.5).all()
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"),
+    [((64, 128), (64, 64)), ((65, 129), (64, 64)), ((25, 41), (24, 16)), ((24,), (24, None)), ((0, 1, 2), (1, 1))],
+)
+def test_clock_of_video_features(frames: tuple[int, ...], expected: tuple[int, int | None]) -> None:
+    assert Sidecar(29.97, np.array(frames) / 29.97 * 1000).clock() == expected

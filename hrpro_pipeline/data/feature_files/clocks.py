@@ -28,7 +28,11 @@ class Sidecar:
         """Frames of a stack, and from one stack to the next; None for a single stack."""
         frames = np.round(self.timestamps_ms * self.fps / 1000)
         steps = np.diff(frames)
-        return max(1, int(frames[0])), int(np.median(steps)) if len(steps) else None
+        stack, step = max(1, int(frames[0])), int(np.median(steps)) if len(steps) else None
+        # OpenCV gives the time of the last frame, which is one past the stack, or that of the frame after it.
+        if stack > 1 and (stack - 1 == step or (stack % 8 == 1 and stack != step)):
+            stack -= 1
+        return stack, step
 
 
 def clocks_of(
