@@ -59,7 +59,7 @@ def recognize(
 
     Examples:
         >>> recognize(["rgb/a", "rgb/b", "flow/a", "flow/b"]).videos["a"]
-        {'rgb': 'rgb/a', 'flow': 'flow/a'}
+        {'flow': 'flow/a', 'rgb': 'rgb/a'}
         >>> recognize(["a_rgb", "a_flow"]).title
         'a file for each stream (_rgb, _flow)'
         >>> recognize(["features/train/a", "features/test/b"]).is_archive
