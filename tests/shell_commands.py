@@ -27,7 +27,7 @@ def assert_parses(words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatc
     for word in words:
         if word.endswith("/") or ("/" in word and "." not in word.rsplit("/", 1)[-1]):
             Path(word).mkdir(parents=True, exist_ok=True)
-        elif re.search(r"\.(json|csv|txt|pkl|h5|boris|eaf)$", word):
+        elif re.search(r"\.(json|csv|txt|pkl|h5|npz|boris|eaf)$", word):
             Path(word).parent.mkdir(parents=True, exist_ok=True)
             Path(word).touch()
     command: click.Command = main

@@ -26,6 +26,9 @@ COMMANDS = [
     ["import"],
     ["import", "features"],
     ["import", "checkpoint"],
+    ["export"],
+    ["export", "features"],
+    ["export", "pseudo-labels"],
     ["info"],
     ["summary"],
     ["weights"],
@@ -65,7 +68,7 @@ def fails(*arguments: object) -> str:
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command) or "hrpro")
 def test_help_has_an_example(command: list[str]) -> None:
     output = succeeds(*command, "--help")
-    if command != ["import"]:
+    if command not in (["import"], ["export"]):
         assert "Example:" in output
         assert "hrpro " + " ".join(command) in output
 

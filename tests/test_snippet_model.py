@@ -1,10 +1,13 @@
 """The snippet model: packed videos, attention's merged projections, dropout."""
 
+import numpy as np
 import pytest
 import torch
 from made_features import packing
 
-from hrpro_pipeline.models.snippet import AttentionLayer, SnippetModel, dropout
+from hrpro_pipeline.configs.load import load_settings
+from hrpro_pipeline.models.checkpoint import build_snippet
+from hrpro_pipeline.models.snippet import AttentionLayer, Packing, SnippetModel, dropout
 
 DIM = 32
 
@@ -47,3 +50,21 @@ def test_dropout_of_random_bits() -> None:
     torch.manual_seed(0)
     assert torch.equal(dropout(values, 0.3), dropped)
     assert dropout(values, 0.999999).count_nonzero() < 100
+
+
+def test_50_widths() -> None:
+    """Stage 1 takes features of any width: the largest number of heads that divides it, up to the set one."""
+    widths = np.unique(np.geomspace(16, 12288, 50).round().astype(int))
+    assert len(widths) == 50
+    settings = load_settings("thumos14", ["snippet.attention_layers=1", "snippet.feedforward=8"])
+    for width in widths.tolist():
+        with torch.device("meta"):  # shapes alone: 12,288 channels are 450 million parameters in the convolution
+            model = build_snippet(settings, width, 3).eval()
+            scores = model(torch.empty(9, width), Packing((9,), *torch.zeros(4, 1, dtype=torch.long)))
+        assert scores.fused.shape == (9, 3)
+        heads = model.layers[0].attention.num_heads
+        assert width % heads == 0 and heads == max(count for count in range(1, 9) if width % count == 0)
+    model = build_snippet(settings, 34, 3).eval()
+    assert torch.isfinite(model(torch.ones(9, 34), Packing.of([9], torch.device("cpu"))).fused).all()
+    with pytest.raises(ValueError, match="not divisible"):
+        SnippetModel(34, 3, heads=8)

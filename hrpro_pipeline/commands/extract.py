@@ -7,6 +7,8 @@ from pathlib import Path
 from hrpro_pipeline.base.functions import function_of
 from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.configs.presets import DEFAULT_PRESET
+from hrpro_pipeline.data.features import STREAMS
+from hrpro_pipeline.errors import UsageError
 from hrpro_pipeline.extract.folder import ExtractionSummary, extract_folder
 from hrpro_pipeline.extract.options import Decoder, EngineName, ExtractOptions, FlowBackend, Workers
 
@@ -65,10 +67,13 @@ class Extraction:
     keep_partial: bool = False
 
     def run(self) -> ExtractionSummary:
+        settings = load_settings(self.preset, self.overrides).extract
+        if unknown := [name for name in settings.streams if name not in STREAMS]:
+            raise UsageError(f"stream {unknown[0]!r} cannot be extracted; `streams` are {' and '.join(STREAMS)}")
         return extract_folder(
             list(self.paths),
             self.out,
-            load_settings(self.preset, self.overrides).extract,
+            settings,
             ExtractOptions(self.weights, self.flow, self.decoder, self.device, self.keep_partial),
             Workers(self.engine, self.workers, self.ray_address),
             overwrite=self.overwrite,

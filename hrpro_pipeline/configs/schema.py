@@ -22,6 +22,7 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
+StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]{0,63}$")]
 
 
 class Section(BaseModel):
@@ -44,7 +45,9 @@ class ExtractSettings(Section):
     crop_fusion: Literal["mean", "stacked"] = Field(
         "mean", description="features of several crops: averaged, or side by side (D = crops x 1024)"
     )
-    streams: tuple[Literal["rgb", "flow"], ...] = Field(("rgb", "flow"), min_length=1, description="streams")
+    streams: tuple[StreamName, ...] = Field(
+        ("rgb", "flow"), min_length=1, description="streams; imported features may have others"
+    )
     backbone: Literal["i3d", "i3d_r50", "slow_r50", "x3d_m"] = Field(
         "i3d", description="RGB network: Inception-I3D, or one of pytorchvideo's (the flow network is I3D)"
     )
@@ -79,7 +82,7 @@ class SnippetSettings(Section):
     learning_rate: float = Field(1e-4, gt=0, description="Adam learning rate")
     weight_decay: Weight = Field(5e-4, description="Adam weight decay (paper: 1e-3)")
     attention_layers: int = Field(2, ge=0, description="layers of the reliability-aware attention block")
-    heads: Positive = Field(8, description="attention heads; must divide the feature width")
+    heads: Positive = Field(8, description="attention heads; the largest divisor of the feature width up to this many")
     feedforward: Positive = Field(128, description="width of the attention block's feed-forward layer")
     dropout: Rate = Field(0.3, description="dropout in the attention block")
     attention_dropout: Rate = Field(0.1, description="dropout on attention weights")

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import cast
 
+from hrpro_pipeline.data.features import STREAMS
+from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.extractor import Extractor, load_extractor
 from hrpro_pipeline.extract.options import ExtractOptions, FlowBackend
 from hrpro_pipeline.models.checkpoint import TrainedModel
@@ -15,13 +17,22 @@ def extractor_for(model: TrainedModel, options: ExtractOptions) -> Extractor:
         options: `weights` may be `auto` for those of the model's features; `flow` is not used.
 
     Raises:
-        HrproError: weights, device or decoder are not available.
+        HrproError: weights, device or decoder are not available, or the model's features were made elsewhere.
     """
+    if reason := _why_not(model):
+        raise HrproError(f"videos cannot be made into features for this model: {reason}; give it features instead")
     weights = options.weights
     if weights == "auto":
         weights = "random" if has_random_weights(model) else "kinetics"
     flow = str(model.extraction.get("flow_algorithm", "auto")).removeprefix("tvl1-")
     return load_extractor(model.settings.extract, replace(options, weights=weights, flow=cast(FlowBackend, flow)))
+
+
+def _why_not(model: TrainedModel) -> str:
+    """Why features like those of a model cannot be extracted here; empty if they can, as far as is known."""
+    if other := [name for name in model.widths if name not in STREAMS]:
+        return f"its stream {other[0]} was imported"
+    return "it was trained on imported features with a clock of its own for each video" if model.own_clocks else ""
 
 
 def has_random_weights(model: TrainedModel) -> bool:
