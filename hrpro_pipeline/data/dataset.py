@@ -23,6 +23,7 @@ from hrpro_pipeline.data.features import (
     StoredFeatures,
     check_uniform,
     list_features,
+    of_kinds,
     read_features,
     read_header,
 )
@@ -141,7 +142,7 @@ def load_training_set(
         points: labeled points; the videos that have points are the training videos, unless `video_ids` names them.
         annotations: may be empty; gives the frame rate of points in frames, durations and the class list.
             Its segments are not used.
-        streams: the streams to use, of those that the features have.
+        streams: the kinds of streams to use, rgb or flow; a stream of another name is of RGB frames.
         points_name: the points file, for errors.
         on_disk: check the features, but leave them in their files; by default where they are larger than half of
             this process's share of the machine's memory.
@@ -155,6 +156,7 @@ def load_training_set(
     annotated_classes = class_names(annotations.values())
 
     sources, source_problems = _find_sources(features, points_by_video, annotations)
+    streams = of_kinds({*streams, *(name for source in sources for name in source.header.widths)}, streams)
     if on_disk is None:
         on_disk = _exceed_memory(sources, streams)
     _warn_of_rates(sources, annotations, points_name)

@@ -1,8 +1,8 @@
 """The feature store: one HDF5 file a video, complete or absent.
 
-Layout of `<video id>.h5`: datasets `rgb` and `flow`, [T, D] each; attributes `schema`, `video_id`, `fps`,
-`duration`, `frames`, `snippet_frames`, `stride`, and as JSON `source` (name, size, sha256, fps), `settings` (all
-that shaped the numbers), `weights` (digest by stream) and `record` (how it went: decoder, fall-backs, versions).
+Layout of `<video id>.h5`: datasets `rgb` and `flow`, or of other names, [T, D] each; attributes `schema`, `video_id`,
+`fps`, `duration`, `frames`, `snippet_frames`, `stride`, and as JSON `source` (name, size, sha256, fps), `settings`
+(all that shaped the numbers), `weights` (digest by stream) and `record` (how it went: decoder, fall-backs, versions).
 """
 
 import io
@@ -27,6 +27,7 @@ from hrpro_pipeline.errors import HrproError, ProblemsError, one_line
 log = logging.getLogger(__name__)
 
 SCHEMA = "hrpro.features/1"
+# Kinds of input. A stream is called by its kind, or by another name: then it is of RGB frames.
 STREAMS = ("rgb", "flow")
 _ATTRIBUTES = ("schema", "video_id", "fps", "snippet_frames", "stride", "duration", "frames")
 _JSON_ATTRIBUTES = ("source", "settings", "weights", "record")
@@ -38,7 +39,7 @@ class FeatureHeader:
 
     Attributes:
         num_snippets: T, the same for all streams.
-        widths: channels D by stream, in the order rgb, flow.
+        widths: channels D by stream, in the order of `in_order`.
         duration_seconds: length of the video on the clock.
         num_frames: frames on the clock.
         source: name, size, sha256 and fps of the video, `frame_steps` of one whose rate is not constant (see
@@ -77,9 +78,9 @@ class VideoFeatures:
     def video_id(self) -> str:
         return self.header.video_id
 
-    def joined(self, streams: Collection[str] = STREAMS) -> np.ndarray:
-        """The named streams, as far as the video has them, side by side, RGB first: float32 [T, D]."""
-        parts = [self.streams[name] for name in STREAMS if name in self.streams and name in streams]
+    def joined(self, streams: Collection[str] | None = None) -> np.ndarray:
+        """The named streams (all by default), as far as the video has them, side by side in order: float32 [T, D]."""
+        parts = [self.streams[name] for name in in_order(self.streams) if streams is None or name in streams]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
@@ -96,6 +97,16 @@ class StoredFeatures:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(read_features(self.path).joined(self.streams), dtype)
+
+
+def in_order(streams: Iterable[str]) -> list[str]:
+    """Names of streams as their features are joined: rgb, flow, others by name."""
+    return sorted(streams, key=lambda name: (STREAMS.index(name) if name in STREAMS else len(STREAMS), name))
+
+
+def of_kinds(streams: Iterable[str], kinds: Collection[str]) -> list[str]:
+    """The streams of kinds rgb and flow: a stream of another name is of RGB frames."""
+    return [name for name in in_order(streams) if (name if name in STREAMS else "rgb") in kinds]
 
 
 def feature_path(folder: Path, video_id: str) -> Path:
@@ -141,7 +152,7 @@ def write_features(
         ProblemsError: empty, NaN, or streams of different lengths; nothing is written then.
     """
     _check_streams(video_id, streams)
-    widths = {name: streams[name].shape[1] for name in STREAMS if name in streams}
+    widths = {name: streams[name].shape[1] for name in in_order(streams)}
     header = FeatureHeader(
         video_id=video_id,
         num_snippets=len(next(iter(streams.values()))),
@@ -165,9 +176,8 @@ def _check_streams(video_id: str, streams: Mapping[str, np.ndarray]) -> None:
 def _write_file(path: Path, features: VideoFeatures) -> None:
     header = features.header
     with replacing(path) as temporary, _deferring_errors(temporary) as stream, h5py.File(stream, "w") as file:
-        for name in STREAMS:
-            if name in features.streams:
-                file.create_dataset(name, data=features.streams[name])
+        for name in in_order(features.streams):
+            file.create_dataset(name, data=features.streams[name])
         file.attrs["schema"] = SCHEMA
         file.attrs["video_id"] = header.video_id
         file.attrs["fps"] = header.clock.fps
@@ -278,7 +288,7 @@ def _hint_for_folder(folder: Path) -> str:
     return "make them with `hrpro extract` or `hrpro import features`"
 
 
-def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]], streams: Collection[str] = STREAMS) -> None:
+def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]], streams: Collection[str] | None = None) -> None:
     """Check that files were made alike: clock, settings, and widths and weights of the streams to be used.
 
     Raises:
@@ -297,8 +307,9 @@ def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]], streams: Collec
         raise ProblemsError(f"{first.parent}: features that were not made alike; extract all the same way", problems)
 
 
-def _traits(header: FeatureHeader, streams: Collection[str]) -> dict[str, Any]:
+def _traits(header: FeatureHeader, streams: Collection[str] | None) -> dict[str, Any]:
     """Everything that must be the same in all files that are used together."""
+    streams = header.widths if streams is None else streams
     return {
         **{name: value for name, value in header.settings.items() if name not in ("streams", "dtype")},
         **{name: getattr(header.clock, name) for name in ("fps", "snippet_frames", "stride")},
@@ -362,9 +373,7 @@ def _attribute_problem(attributes: Mapping[str, Any]) -> str:
 def _dataset_problem(file: h5py.File) -> str:
     """Why the streams of a file are not usable; empty if they are. No array is read."""
     lengths: dict[str, int] = {}
-    for name in STREAMS:
-        if name not in file:
-            continue
+    for name in in_order(file):
         # Links and virtual data sets would read other files.
         is_linked = not isinstance(file.get(name, getlink=True), h5py.HardLink)
         dataset = file[name] if not is_linked else None
@@ -374,7 +383,7 @@ def _dataset_problem(file: h5py.File) -> str:
             return f"{name} is {dataset.dtype} {list(dataset.shape)}; expected floats [T, D]"
         lengths[name] = len(dataset)
     if not lengths:
-        return "no rgb or flow data set"
+        return "no data set of features"
     if len(set(lengths.values())) != 1:
         return f"streams of different lengths: {lengths}"
     return ""
@@ -383,7 +392,7 @@ def _dataset_problem(file: h5py.File) -> str:
 def _build_header(file: h5py.File) -> FeatureHeader:
     """The header of a file without problems. Raises ValueError or TypeError for attributes of a wrong kind."""
     attributes = file.attrs
-    shapes = {name: file[name].shape for name in STREAMS if name in file}
+    shapes = {name: file[name].shape for name in in_order(file)}
     records = {name: json.loads(attributes[name]) if name in attributes else {} for name in _JSON_ATTRIBUTES}
     if wrong := [name for name, value in records.items() if not isinstance(value, dict)]:
         raise ValueError(f"{', '.join(wrong)}: not a JSON object")
@@ -405,8 +414,8 @@ def _array_problems(streams: Mapping[str, np.ndarray]) -> list[str]:
     if not streams:
         return ["no streams; expected rgb, flow or both"]
     for name, array in streams.items():
-        if name not in STREAMS:
-            problems.append(f"stream {name!r}; expected one of {', '.join(STREAMS)}")
+        if not is_safe_id(name):
+            problems.append(f"stream {name!r} is not a plain name")
         elif array.ndim != 2:
             problems.append(f"{name}: shape {list(array.shape)}; expected [T, D]")
         elif 0 in array.shape:
