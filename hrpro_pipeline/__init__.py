@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hrpro_pipeline.commands.convert import convert_labels
     from hrpro_pipeline.commands.detect import detect_folder
     from hrpro_pipeline.commands.evaluate import evaluate_detections
+    from hrpro_pipeline.commands.exports import export_features, export_pseudo_labels
     from hrpro_pipeline.commands.extract import extract_features
     from hrpro_pipeline.commands.figures import write_figures
     from hrpro_pipeline.commands.imports import import_checkpoint, import_features
@@ -37,6 +38,8 @@ __all__ = [
     "describe",
     "detect_folder",
     "evaluate_detections",
+    "export_features",
+    "export_pseudo_labels",
     "extract_features",
     "import_checkpoint",
     "import_features",
@@ -59,6 +62,8 @@ _MODULES = {
     "describe": "commands.info",
     "detect_folder": "commands.detect",
     "evaluate_detections": "commands.evaluate",
+    "export_features": "commands.exports",
+    "export_pseudo_labels": "commands.exports",
     "extract_features": "commands.extract",
     "import_checkpoint": "commands.imports",
     "import_features": "commands.imports",

@@ -1,20 +1,14 @@
-"""Feature files and published feature archives: what is right is read, what is wrong is reported all at once."""
+"""Feature files: what is right is read, what is wrong is reported all at once."""
 
-import json
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from conftest import problems_of
 from made_features import store_random
 
-from hrpro_pipeline.data.archive import import_archive
-from hrpro_pipeline.data.features import feature_path, list_features, read_features, read_header
-from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.data.features import list_features, read_features, read_header
 from hrpro_pipeline.errors import HrproError, ProblemsError
-
-CLOCK = SnippetClock()
 
 
 class TestFeatures:
@@ -43,7 +37,7 @@ class TestFeatures:
             ({"rgb": np.ones((0, 4))}, "empty"),
             ({"rgb": np.ones((3, 4)), "flow": np.ones((2, 4))}, "different lengths"),
             ({"rgb": np.ones(3)}, "expected \\[T, D\\]"),
-            ({"sound": np.ones((3, 4))}, "expected one of rgb, flow"),
+            ({"../rgb": np.ones((3, 4))}, "expected a name of letters"),
             ({}, "no streams"),
         ],
     )
@@ -98,52 +92,6 @@ class TestFeatures:
             file.attrs["video_id"] = "../../etc/passwd"
         with pytest.raises(HrproError, match="not a plain name"):
             read_header(path)
-
-
-class TestArchive:
-    def make(self, folder: Path, **arrays: np.ndarray) -> Path:
-        (folder / "features" / "train").mkdir(parents=True)
-        for name, array in arrays.items():
-            np.save(folder / "features" / "train" / f"{name}.npy", array)
-        return folder
-
-    def test_rgb_comes_first(self, tmp_path: Path) -> None:
-        array = np.random.default_rng(0).random((12, 8), np.float32)
-        archive = self.make(tmp_path / "archive", a=array)
-        assert import_archive(archive, tmp_path / "out", CLOCK) == ["a"]
-        features = read_features(feature_path(tmp_path / "out", "a"))
-        np.testing.assert_array_equal(features.streams["rgb"], array[:, :4])
-        np.testing.assert_array_equal(features.joined(), array)
-        assert features.header.duration_seconds == pytest.approx(12 * 0.64)
-
-    def test_all_problems_at_once_and_nothing_written(self, tmp_path: Path) -> None:
-        good = np.ones((3, 8), np.float32)
-        archive = self.make(
-            tmp_path / "archive",
-            good=good,
-            nan=np.full((3, 8), np.nan, np.float32),
-            odd=np.ones((3, 7), np.float32),
-            flat=np.ones(3, np.float32),
-            empty=np.ones((0, 8), np.float32),
-            wide=np.ones((3, 10), np.float32),
-            objects=np.array([{}], object),
-        )
-        (archive / "features" / "test").mkdir()
-        np.save(archive / "features" / "test" / "good.npy", good)
-        problems = problems_of(import_archive, archive, tmp_path / "out", CLOCK)
-        assert len(problems) == 7
-        assert not (tmp_path / "out").exists()
-
-    def test_a_clock_that_does_not_fit_the_durations(self, tmp_path: Path) -> None:
-        archive = self.make(tmp_path / "archive", a=np.ones((20, 8), np.float32))
-        (archive / "gt_full.json").write_text(json.dumps({"database": {"a": {"duration": 20 * 16 / 15}}}))
-        with pytest.raises(ProblemsError, match="choose the preset whose frame rate"):
-            import_archive(archive, tmp_path / "out", CLOCK)
-        assert import_archive(archive, tmp_path / "out", SnippetClock(15)) == ["a"]
-
-    def test_no_archive(self, tmp_path: Path) -> None:
-        with pytest.raises(HrproError, match="layout of the published archives"):
-            import_archive(tmp_path, tmp_path / "out", CLOCK)
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -40,6 +40,15 @@ class Seeds(click.ParamType):
         return seeds
 
 
+class Names(click.ParamType):
+    """Names with commas between them."""
+
+    name = "rgb,flow"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        return value if isinstance(value, tuple) else tuple(name.strip() for name in value.split(","))
+
+
 class ShareOrFile(click.ParamType):
     """A number between 0 and 1, or an existing file."""
 

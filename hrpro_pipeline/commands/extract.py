@@ -7,6 +7,8 @@ from pathlib import Path
 from hrpro_pipeline.base.functions import function_of
 from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.configs.presets import DEFAULT_PRESET
+from hrpro_pipeline.data.features import STREAMS
+from hrpro_pipeline.errors import UsageError
 from hrpro_pipeline.extract.folder import ExtractionSummary, extract_folder
 from hrpro_pipeline.extract.networks.own import is_path, label_of
 from hrpro_pipeline.extract.options import Decoder, EngineName, ExtractOptions, FlowBackend, Workers
@@ -71,10 +73,14 @@ class Extraction:
     def run(self) -> ExtractionSummary:
         backbones = self.backbone.split(",") if self.backbone is not None else []
         own = tuple(name for name in backbones if is_path(name))
+        settings = load_settings(self.preset, [*_named_networks(backbones), *self.overrides]).extract
+        known = [*STREAMS, *settings.networks()]
+        if unknown := [name for name in settings.streams if name not in known]:
+            raise UsageError(f"stream {unknown[0]!r} cannot be extracted; `streams` are {' and '.join(STREAMS)}")
         return extract_folder(
             list(self.paths),
             self.out,
-            load_settings(self.preset, [*_named_networks(backbones), *self.overrides]).extract,
+            settings,
             ExtractOptions(self.weights, self.flow, self.decoder, self.device, self.keep_partial, own),
             Workers(self.engine, self.workers, self.ray_address),
             overwrite=self.overwrite,

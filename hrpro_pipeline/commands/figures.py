@@ -21,6 +21,7 @@ from hrpro_pipeline.data.dataset import TrainingVideo, load_training_set
 from hrpro_pipeline.data.features import list_features, read_features, read_header
 from hrpro_pipeline.data.points import Point, read_points
 from hrpro_pipeline.data.run_inputs import read_inputs
+from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.detector import check_features
 from hrpro_pipeline.models.candidates import find_candidates
@@ -94,6 +95,10 @@ class _Material:
         stored = read_features(self.paths[video_id])
         check_features(model, stored.header)
         return torch.from_numpy(stored.joined(tuple(model.widths))).to(self.device)
+
+    def clock(self, video_id: str) -> SnippetClock:
+        """Of a video's features."""
+        return read_header(self.paths[video_id]).clock
 
     def segments(self, video_id: str) -> np.ndarray:
         """[G, 3], see `segment_rows`."""
@@ -229,9 +234,10 @@ def _timeline(material: _Material, video_id: str) -> dict[str, Any]:
             (_NamedModel("stage 1 + stage 2", material.model), False),
         ]
     results = []
+    clock = material.clock(video_id)
     for named, stage_1_alone in compared:
         features = material.features(video_id, named.model)
-        candidates, rows = views.localized(named.model, features, stage_1_alone)
+        candidates, rows = views.localized(named.model.on_clock(clock), features, stage_1_alone)
         rows = rows[: len(segments)] if len(segments) else views.best_without_truth(rows)
         results.append((named, candidates.fused, rows))
     labels = [int(label) for label in dict.fromkeys(segments[:, 2])]
@@ -239,7 +245,7 @@ def _timeline(material: _Material, video_id: str) -> dict[str, Any]:
     methods = [
         drawing.Method(
             named.name,
-            named.model.clock,
+            clock,
             fused[:, labels],
             rows,
             views.true_positives(rows, segments) if len(segments) else np.ones(len(rows), bool),
@@ -256,7 +262,8 @@ def _scores(material: _Material, video_id: str) -> dict[str, Any]:
         raise _LeftOutError("no segments to tell right from wrong; give `annotations`")
     panels = []
     titles = (("before stage 2", "OIC score"), ("after stage 2", "OIC score + completeness"))
-    pair = views.scored_twice(material.model, material.features(video_id, material.model))
+    model = material.model.on_clock(material.clock(video_id))
+    pair = views.scored_twice(model, material.features(video_id, model))
     for (name, score), rows in zip(titles, pair, strict=True):
         is_good = views.best_overlap(rows, video.segments) >= views.TRUE_POSITIVE_TIOU
         panels.append(drawing.ScorePanel(name, score, rows, is_good, views.separation(rows[:, 3], is_good)))
@@ -346,7 +353,7 @@ def _reliability_of(
     snapshots: Mapping[int, Mapping[str, Reliable]],
 ) -> Any:
     """Fig. C of one video, whose labels are numbers of `classes`."""
-    model = material.model
+    model = material.model.on_clock(video.clock)
     label_of_model = np.array([model.classes.index(label) for label in classes])
     video = replace(video, labels=label_of_model[video.labels])
     features = material.features(video.video_id, model)

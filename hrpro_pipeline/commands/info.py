@@ -7,6 +7,7 @@ from pathlib import Path
 from torch.nn import Module
 
 from hrpro_pipeline.data.features import FeatureHeader, list_features, read_header
+from hrpro_pipeline.data.snippets import in_words
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.checkpoint import FILE_NAME, load_model
 
@@ -67,6 +68,7 @@ def _feature_folder(path: Path) -> Iterator[str]:
     snippets = sum(header.num_snippets for header in headers)
     hours = sum(header.duration_seconds for header in headers) / 3600
     yield f"features of {len(headers)} videos: {hours:.2f} hours, {snippets} snippets"
+    yield f"snippets of {in_words(header.clock for header in headers)}"
     if partial := [header.video_id for header in headers if header.partial_reason]:
         yield f"in part: {', '.join(partial)}"
     kinds = {json.dumps([header.settings, header.weights], sort_keys=True): header for header in headers}
@@ -89,8 +91,8 @@ def _model(path: Path) -> Iterator[str]:
     yield f"stage 2: {_millions(model.instance):.1f} M parameters" if model.instance is not None else "stage 2: none"
     yield f"stage 3: {_millions(model.pyramid):.1f} M parameters" if model.pyramid is not None else "stage 3: none"
     yield f"classes ({len(model.classes)}): {', '.join(model.classes)}"
-    clock = model.clock
-    yield f"snippets: {clock.snippet_frames} frames at {clock.fps:g} fps every {clock.stride}"
+    own = "; each video has its own clock, and this is one of them" if model.own_clocks else ""
+    yield f"snippets of {in_words([model.clock])}{own}"
     yield "streams: " + ", ".join(f"{name} {width}" for name, width in model.widths.items())
     for name, digest in model.weights.items():
         yield f"weights of {name}: {digest}"

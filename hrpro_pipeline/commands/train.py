@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,16 @@ from hrpro_pipeline.data.annotations import (
     read_ids,
 )
 from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo, draw_validation, hold_out, load_training_set
-from hrpro_pipeline.data.features import StoredFeatures, check_uniform, list_features, read_header
+from hrpro_pipeline.data.features import StoredFeatures, list_features, read_header
 from hrpro_pipeline.data.inputs import Inputs
 from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.run_inputs import write_inputs
+from hrpro_pipeline.data.uniform import check_uniform
 from hrpro_pipeline.errors import HrproError, UsageError
-from hrpro_pipeline.infer.evaluator import Measure, evaluator, point_measure, segment_measure
+from hrpro_pipeline.infer.evaluator import Measure, WatchedVideo, evaluator, point_measure, segment_measure
 from hrpro_pipeline.infer.held_out import calibrate
 from hrpro_pipeline.models.calibration import Calibration
-from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, save_model
+from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, dividing_heads, save_model
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.models.snippet import prototype_similarity
 from hrpro_pipeline.show.training import Sample, heat_map, timeline
@@ -41,8 +42,6 @@ log = logging.getLogger(__name__)
 
 # Folder in RUN of the run that holds videos out.
 _REHEARSAL = "held_out"
-
-Features = np.ndarray | StoredFeatures
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,8 @@ class Training:
         inputs = self.inputs
         truth = read_annotations(inputs.annotations) if inputs.annotations is not None else {}
         data = _training_set(inputs, truth, settings)
-        settings = _with_extraction(settings, data)
-        watched: dict[str, Features] = {}
+        settings = _with_heads(_with_extraction(settings, data), data)
+        watched: dict[str, WatchedVideo] = {}
         measures: list[Measure] = []
         select = None
         if self.evaluate_on is not None:
@@ -132,8 +131,8 @@ class Training:
                 select = Selection("average", f"{self.evaluate_on}, the subset that it was evaluated on")
         if self.validate_on is not None:
             data, validation = self._split(data)
-            watched |= {video.video_id: video.features for video in validation}
-            measures.append(point_measure(validation, data.clock))
+            watched |= _watched(validation)
+            measures.append(point_measure(validation))
             select = _by_points_of(validation)
         ambiguous = read_ambiguous(inputs.ambiguous) if inputs.ambiguous is not None else {}
         evaluate = evaluator(watched, ambiguous, measures) if measures else None
@@ -177,11 +176,7 @@ class Training:
             return settings, None
         part, videos = hold_out(data, held_out)
         log.info("first a run that holds out %d videos, to learn what the answer is", len(videos))
-        watched = {video.video_id: video.features for video in videos}
-        watch = Watch(
-            evaluator(watched, {}, [point_measure(videos, data.clock)]),
-            _by_points_of(videos),
-        )
+        watch = Watch(evaluator(_watched(videos), {}, [point_measure(videos)]), _by_points_of(videos))
         run = Path(self.out) / _REHEARSAL
         model = train(part, settings, run, seed=self.seed, device=device, watch=watch, resume=self.resume)
         if settings.pyramid.steps and model.pyramid is None:
@@ -200,6 +195,10 @@ def _by_points_of(videos: Sequence[TrainingVideo]) -> Selection:
     return Selection("point_mAP", f"the points of {len(videos)} validation videos")
 
 
+def _watched(videos: Sequence[TrainingVideo]) -> dict[str, WatchedVideo]:
+    return {video.video_id: WatchedVideo(video.features, video.clock) for video in videos}
+
+
 train_detector = function_of(Training, "train_detector")
 
 
@@ -209,7 +208,7 @@ def _training_set(inputs: Inputs, truth: dict[str, VideoAnnotation], settings: S
         read_points(inputs.points),
         truth,
         read_ids(inputs.videos) if inputs.videos is not None else None,
-        settings.extract.streams,
+        settings.extract.streams if "streams" in settings.extract.model_fields_set else None,
         points_name=str(inputs.points),
         on_disk={"disk": True, "auto": None}.get(settings.compute.features, False),
     )
@@ -219,11 +218,21 @@ def _with_extraction(settings: Settings, data: TrainingSet) -> Settings:
     """Settings whose extraction is that of the feature files, so that the model can extract new videos alike."""
     stored = {name: value for name, value in data.extraction.items() if name in ExtractSettings.model_fields}
     clock = {"fps": data.clock.fps, "snippet_frames": data.clock.snippet_frames, "stride": data.clock.stride}
-    kinds = ["flow" if stream == "flow" else "rgb" for stream in data.widths]
     if data.extraction:  # files of one RGB network do not name several
         stored.setdefault("backbones", ())
-    merged = settings.extract.model_dump() | stored | clock | {"streams": tuple(dict.fromkeys(kinds))}
+    merged = settings.extract.model_dump() | stored | clock | {"streams": tuple(data.widths)}
     return settings.model_copy(update={"extract": ExtractSettings.model_validate(merged)})
+
+
+def _with_heads(settings: Settings, data: TrainingSet) -> Settings:
+    """Settings whose attention heads divide the width of the features; the log says so where they are others."""
+    width = sum(data.widths.values())
+    heads = dividing_heads(width, settings.snippet.heads)
+    if heads == settings.snippet.heads:
+        return settings
+    if settings.snippet.attention_layers:
+        log.info("features %d wide: %d attention heads, as %d do not divide it", width, heads, settings.snippet.heads)
+    return settings.model_copy(update={"snippet": settings.snippet.model_copy(update={"heads": heads})})
 
 
 def _evaluated_videos(
@@ -236,7 +245,7 @@ def _evaluated_videos(
 
 def _features_of(
     folder: Path, evaluated: Mapping[str, VideoAnnotation], data: TrainingSet, subset: str
-) -> Mapping[str, Features]:
+) -> dict[str, WatchedVideo]:
     """Features [T, D] of a subset's videos from the folder of the training features, in memory if those are.
 
     Raises:
@@ -252,36 +261,37 @@ def _features_of(
     compared = {first: read_header(paths[first])} | headers
     check_uniform(((paths[video_id], header) for video_id, header in compared.items()), tuple(data.widths))
     stored = {
-        video_id: StoredFeatures(paths[video_id], tuple(data.widths), header.num_snippets)
+        video_id: WatchedVideo(StoredFeatures(paths[video_id], tuple(data.widths), header.num_snippets), header.clock)
         for video_id, header in headers.items()
     }
     if isinstance(data.videos[0].features, StoredFeatures) or launch.rank() > 0:
         return stored
     arrays = {}
     with progress("reading features to evaluate on", len(stored), "videos", minor=True) as task:
-        for video_id, features in stored.items():
-            arrays[video_id] = np.asarray(features)
+        for video_id, video in stored.items():
+            arrays[video_id] = replace(video, features=np.asarray(video.features))
             task.advance()
     return arrays
 
 
-def _drawing(data: TrainingSet, truth: Mapping[str, VideoAnnotation], watched: Mapping[str, Features]) -> Draw:
+def _drawing(data: TrainingSet, truth: Mapping[str, VideoAnnotation], watched: Mapping[str, WatchedVideo]) -> Draw:
     """Draws the timelines of a few videos of middling length: at most two to train on and two to evaluate on."""
     label_of = {name: label for label, name in enumerate(data.classes)}
     points = {
-        video.video_id: np.stack([data.clock.to_seconds(video.positions), video.labels], axis=1)
+        video.video_id: np.stack([video.clock.to_seconds(video.positions), video.labels], axis=1)
         for video in data.videos
     }
     samples = []
-    for group in ({video.video_id: video.features for video in data.videos}, watched):
-        by_length = sorted(group, key=lambda video_id: len(group[video_id]))
+    for group in (_watched(data.videos), watched):
+        by_length = sorted(group, key=lambda video_id: len(group[video_id].features))
         for video_id in by_length[max(0, len(by_length) // 2 - 1) :][:2]:
             segments = truth[video_id].segments if video_id in truth else ()
             rows = [(segment.start_seconds, segment.end_seconds, label_of[segment.label]) for segment in segments]
             samples.append(
                 Sample(
                     video_id,
-                    group[video_id],
+                    group[video_id].features,
+                    group[video_id].clock,
                     points.get(video_id, np.empty((0, 2))),
                     np.array(rows, np.float64).reshape(-1, 3),
                 )

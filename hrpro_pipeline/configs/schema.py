@@ -24,6 +24,7 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
+StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]{0,63}$")]
 
 # Networks of RGB frames that come with weights.
 NETWORKS = (
@@ -69,7 +70,9 @@ class ExtractSettings(Section):
     crop_fusion: Literal["mean", "stacked"] = Field(
         "mean", description="features of several crops: averaged, or side by side (D = crops x 1024)"
     )
-    streams: tuple[Literal["rgb", "flow"], ...] = Field(("rgb", "flow"), min_length=1, description="streams")
+    streams: tuple[StreamName, ...] = Field(
+        ("rgb", "flow"), min_length=1, description="streams: rgb is all RGB networks; imported features may have others"
+    )
     backbone: NetworkName = Field("i3d", description="RGB network by name (the flow network is I3D)")
     backbones: tuple[NetworkName, ...] = Field(
         (), description="several RGB networks in place of `backbone`, each a stream of its own name"
@@ -100,13 +103,13 @@ class ExtractSettings(Section):
         return self
 
     def networks(self) -> dict[str, str]:
-        """The network of each stream of a feature file: `rgb` or one for each of the backbones, and `flow`."""
+        """The network of each stream of a feature file, as far as there is one: of `rgb`, all RGB networks."""
         rgb = {_stream_name(network): network for network in self.backbones} or {"rgb": self.backbone}
-        return {
-            name: network
-            for stream in self.streams
-            for name, network in ({"flow": "i3d"} if stream == "flow" else rgb).items()
-        }
+        networks: dict[str, str] = {}
+        for stream in self.streams:
+            networks |= rgb if stream == "rgb" else {stream: rgb[stream]} if stream in rgb else {}
+            networks |= {"flow": "i3d"} if stream == "flow" else {}
+        return networks
 
 
 def _stream_name(network: str) -> str:
@@ -122,7 +125,7 @@ class SnippetSettings(Section):
     learning_rate: float = Field(1e-4, gt=0, description="Adam learning rate")
     weight_decay: Weight = Field(5e-4, description="Adam weight decay (paper: 1e-3)")
     attention_layers: int = Field(2, ge=0, description="layers of the reliability-aware attention block")
-    heads: Positive = Field(8, description="attention heads; must divide the feature width")
+    heads: Positive = Field(8, description="attention heads; the largest divisor of the feature width up to this many")
     feedforward: Positive = Field(128, description="width of the attention block's feed-forward layer")
     dropout: Rate = Field(0.3, description="dropout in the attention block")
     attention_dropout: Rate = Field(0.1, description="dropout on attention weights")

@@ -18,18 +18,16 @@ from hrpro_pipeline.base import launch
 from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.annotations import VideoAnnotation, class_names
 from hrpro_pipeline.data.features import (
-    STREAMS,
     FeatureHeader,
     StoredFeatures,
-    check_uniform,
     list_features,
-    of_kinds,
     read_features,
     read_header,
 )
 from hrpro_pipeline.data.frame_times import seconds_at
 from hrpro_pipeline.data.points import Point
 from hrpro_pipeline.data.snippets import SnippetClock
+from hrpro_pipeline.data.uniform import check_uniform
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
 log = logging.getLogger(__name__)
@@ -54,6 +52,7 @@ class TrainingVideo:
         positions: points on the snippet axis, float64 [K], ascending.
         labels: class of each point, int64 [K].
         snippets: index of the snippet that each point lies in, int64 [K].
+        clock: of its features.
     """
 
     video_id: str
@@ -61,11 +60,16 @@ class TrainingVideo:
     positions: np.ndarray
     labels: np.ndarray
     snippets: np.ndarray
+    clock: SnippetClock = SnippetClock()
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Training videos with what they share; `extraction` and `weights` are those of the feature files."""
+    """Training videos with what they share; `extraction` and `weights` are those of the feature files.
+
+    Attributes:
+        clock: of all videos, or of the first one where `own_clocks`: each video has its own.
+    """
 
     videos: tuple[TrainingVideo, ...]
     classes: tuple[str, ...]
@@ -73,6 +77,7 @@ class TrainingSet:
     widths: dict[str, int]
     extraction: dict[str, Any]
     weights: dict[str, str]
+    own_clocks: bool = False
 
     def __str__(self) -> str:
         """Such as: 10 points of 2 classes in 4 videos: pour 5, stir 5."""
@@ -131,7 +136,7 @@ def load_training_set(
     points: Sequence[Point],
     annotations: dict[str, VideoAnnotation],
     video_ids: Sequence[str] | None = None,
-    streams: Sequence[str] = STREAMS,
+    streams: Sequence[str] | None = None,
     points_name: str = "points",
     on_disk: bool | None = None,
 ) -> TrainingSet:
@@ -142,7 +147,7 @@ def load_training_set(
         points: labeled points; the videos that have points are the training videos, unless `video_ids` names them.
         annotations: may be empty; gives the frame rate of points in frames, durations and the class list.
             Its segments are not used.
-        streams: the kinds of streams to use, rgb or flow; a stream of another name is of RGB frames.
+        streams: the streams to use, of those that the features have; by default all.
         points_name: the points file, for errors.
         on_disk: check the features, but leave them in their files; by default where they are larger than half of
             this process's share of the machine's memory.
@@ -156,7 +161,6 @@ def load_training_set(
     annotated_classes = class_names(annotations.values())
 
     sources, source_problems = _find_sources(features, points_by_video, annotations)
-    streams = of_kinds({*streams, *(name for source in sources for name in source.header.widths)}, streams)
     if on_disk is None:
         on_disk = _exceed_memory(sources, streams)
     _warn_of_rates(sources, annotations, points_name)
@@ -180,9 +184,10 @@ def load_training_set(
         videos=tuple(_training_video(source, array, classes) for source, array in zip(sources, arrays, strict=True)),
         classes=tuple(classes),
         clock=first.clock,
-        widths={name: width for name, width in first.widths.items() if name in streams},
+        widths={name: width for name, width in first.widths.items() if streams is None or name in streams},
         extraction=first.settings,
-        weights={name: digest for name, digest in first.weights.items() if name in streams},
+        weights={name: digest for name, digest in first.weights.items() if streams is None or name in streams},
+        own_clocks=any(source.header.has_own_clock or source.header.clock != first.clock for source in sources),
     )
 
 
@@ -344,18 +349,19 @@ def _warn_of_rates(sources: Sequence[_Source], annotations: Mapping[str, VideoAn
         )
 
 
-def _exceed_memory(sources: Sequence[_Source], streams: Sequence[str]) -> bool:
+def _exceed_memory(sources: Sequence[_Source], streams: Sequence[str] | None) -> bool:
     """Whether joined features take more than half of this process's share of the machine's memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / launch.num_local_processes()
     return sum(_joined_bytes(source.header, streams) for source in sources) > memory / 2
 
 
-def _joined_bytes(header: FeatureHeader, streams: Sequence[str]) -> int:
-    return 4 * header.num_snippets * sum(width for name, width in header.widths.items() if name in streams)
+def _joined_bytes(header: FeatureHeader, streams: Sequence[str] | None) -> int:
+    used = header.widths.keys() if streams is None else header.widths.keys() & streams
+    return 4 * header.num_snippets * sum(header.widths[name] for name in used)
 
 
 def _read_arrays(
-    sources: Sequence[_Source], streams: Sequence[str], on_disk: bool
+    sources: Sequence[_Source], streams: Sequence[str] | None, on_disk: bool
 ) -> tuple[list[np.ndarray | StoredFeatures], list[str]]:
     """Joined features [T, D] of each video, checked, or references to their files for `on_disk`.
 
@@ -367,22 +373,26 @@ def _read_arrays(
         for source in sources:
             task.advance()
             problems += source.times.problems
-            if not set(streams) & set(source.header.widths):
+            used = tuple(name for name in source.header.widths if streams is None or name in streams)
+            if not used:
                 continue
             try:
-                array = read_features(source.path).joined(streams)
+                array = read_features(source.path).joined(used)
             except HrproError as error:
                 problems.append(str(error))
             else:
-                arrays.append(StoredFeatures(source.path, tuple(streams), len(array)) if on_disk else array)
+                arrays.append(StoredFeatures(source.path, used, len(array)) if on_disk else array)
     return arrays, problems
 
 
-def _stream_problems(sources: Sequence[_Source], streams: Sequence[str]) -> list[str]:
+def _stream_problems(sources: Sequence[_Source], streams: Sequence[str] | None) -> list[str]:
     """Streams that no file has, and files that were not made alike."""
     problems = []
-    if sources and not set(streams) & {name for source in sources for name in source.header.widths}:
-        problems.append(f"the features have no stream {' or '.join(streams)} (setting extract.streams)")
+    there = {name for source in sources for name in source.header.widths}
+    if sources and streams is not None and not there & set(streams):
+        problems.append(
+            f"the features have no stream {' or '.join(streams)} (setting extract.streams), but {', '.join(there)}"
+        )
     try:
         check_uniform(((source.path, source.header) for source in sources), streams)
     except ProblemsError as error:
@@ -410,4 +420,5 @@ def _training_video(source: _Source, features: np.ndarray | StoredFeatures, clas
         positions=clock.to_positions(seconds),
         labels=labels[order],
         snippets=clock.index_at(seconds, len(features)),
+        clock=clock,
     )

@@ -1,15 +1,16 @@
 """The feature store: one HDF5 file a video, complete or absent.
 
-Layout of `<video id>.h5`: datasets `rgb` and `flow`, or of other names, [T, D] each; attributes `schema`, `video_id`,
-`fps`, `duration`, `frames`, `snippet_frames`, `stride`, and as JSON `source` (name, size, sha256, fps), `settings`
-(all that shaped the numbers), `weights` (digest by stream) and `record` (how it went: decoder, fall-backs, versions).
+Layout of `<video id>.h5`: a dataset [T, D] for each stream, such as `rgb` and `flow`; attributes `schema`, `video_id`,
+`fps`, `duration`, `frames`, `snippet_frames`, `stride`, and as JSON `source` (name, size, sha256, fps), `settings` (all
+that shaped the numbers), `weights` (digest by stream) and `record` (how it went: decoder, fall-backs, versions).
 """
 
 import io
 import json
 import logging
+import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,11 @@ from hrpro_pipeline.errors import HrproError, ProblemsError, one_line
 log = logging.getLogger(__name__)
 
 SCHEMA = "hrpro.features/1"
-# Kinds of input. A stream is called by its kind, or by another name: then it is of RGB frames.
+# The streams that are extracted here come first, in this order; others follow by name.
 STREAMS = ("rgb", "flow")
+_STREAM_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}", re.ASCII)
+# Key in `settings` of imported features whose videos differ in their clocks.
+OWN_CLOCK = "own_clock"
 _ATTRIBUTES = ("schema", "video_id", "fps", "snippet_frames", "stride", "duration", "frames")
 _JSON_ATTRIBUTES = ("source", "settings", "weights", "record")
 
@@ -39,7 +43,7 @@ class FeatureHeader:
 
     Attributes:
         num_snippets: T, the same for all streams.
-        widths: channels D by stream, in the order of `in_order`.
+        widths: channels D by stream, in the order of `ordered_streams`.
         duration_seconds: length of the video on the clock.
         num_frames: frames on the clock.
         source: name, size, sha256 and fps of the video, `frame_steps` of one whose rate is not constant (see
@@ -62,6 +66,11 @@ class FeatureHeader:
     record: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def has_own_clock(self) -> bool:
+        """Whether this video was imported with a frame rate or a number of steps of its own."""
+        return bool(self.settings.get(OWN_CLOCK))
+
+    @property
     def partial_reason(self) -> str | None:
         """Why the features end before the video does; None if they do not."""
         return self.record.get("partial_reason")
@@ -79,8 +88,9 @@ class VideoFeatures:
         return self.header.video_id
 
     def joined(self, streams: Collection[str] | None = None) -> np.ndarray:
-        """The named streams (all by default), as far as the video has them, side by side in order: float32 [T, D]."""
-        parts = [self.streams[name] for name in in_order(self.streams) if streams is None or name in streams]
+        """The named streams (by default all), as far as the video has them, side by side, RGB first: float32 [T, D]."""
+        names = [name for name in ordered_streams(self.streams) if streams is None or name in streams]
+        parts = [self.streams[name] for name in names]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
@@ -99,14 +109,21 @@ class StoredFeatures:
         return np.asarray(read_features(self.path).joined(self.streams), dtype)
 
 
-def in_order(streams: Iterable[str]) -> list[str]:
-    """Names of streams as their features are joined: rgb, flow, others by name."""
-    return sorted(streams, key=lambda name: (STREAMS.index(name) if name in STREAMS else len(STREAMS), name))
+def ordered_streams(names: Iterable[str]) -> list[str]:
+    """Names of streams in the order in which they are joined: rgb, flow, and others by name.
+
+    Examples:
+        >>> ordered_streams(["videomae", "flow", "clip", "rgb"])
+        ['rgb', 'flow', 'clip', 'videomae']
+    """
+    return sorted(names, key=lambda name: (STREAMS.index(name) if name in STREAMS else len(STREAMS), name))
 
 
-def of_kinds(streams: Iterable[str], kinds: Collection[str]) -> list[str]:
-    """The streams of kinds rgb and flow: a stream of another name is of RGB frames."""
-    return [name for name in in_order(streams) if (name if name in STREAMS else "rgb") in kinds]
+def stream_name_problem(name: str) -> str:
+    """Why a stream cannot be called so; empty if it can."""
+    if _STREAM_NAME.fullmatch(name):
+        return ""
+    return f"stream {name!r}; expected a name of letters, digits and _ . + -, such as rgb or videomae"
 
 
 def feature_path(folder: Path, video_id: str) -> Path:
@@ -152,7 +169,7 @@ def write_features(
         ProblemsError: empty, NaN, or streams of different lengths; nothing is written then.
     """
     _check_streams(video_id, streams)
-    widths = {name: streams[name].shape[1] for name in in_order(streams)}
+    widths = {name: streams[name].shape[1] for name in ordered_streams(streams)}
     header = FeatureHeader(
         video_id=video_id,
         num_snippets=len(next(iter(streams.values()))),
@@ -176,7 +193,7 @@ def _check_streams(video_id: str, streams: Mapping[str, np.ndarray]) -> None:
 def _write_file(path: Path, features: VideoFeatures) -> None:
     header = features.header
     with replacing(path) as temporary, _deferring_errors(temporary) as stream, h5py.File(stream, "w") as file:
-        for name in in_order(features.streams):
+        for name in ordered_streams(features.streams):
             file.create_dataset(name, data=features.streams[name])
         file.attrs["schema"] = SCHEMA
         file.attrs["video_id"] = header.video_id
@@ -288,46 +305,6 @@ def _hint_for_folder(folder: Path) -> str:
     return "make them with `hrpro extract` or `hrpro import features`"
 
 
-def check_uniform(headers: Iterable[tuple[Path, FeatureHeader]], streams: Collection[str] | None = None) -> None:
-    """Check that files were made alike: clock, settings, and widths and weights of the streams to be used.
-
-    Raises:
-        ProblemsError: files that differ from the first; features of different settings must not be mixed.
-    """
-    traits_by_path = {path: _traits(header, streams) for path, header in headers}
-    if not traits_by_path:
-        return
-    first = next(iter(traits_by_path))
-    files_by_difference: dict[str, list[str]] = {}
-    for path, traits in traits_by_path.items():
-        for difference in _differences(traits, traits_by_path[first], first.name):
-            files_by_difference.setdefault(difference, []).append(path.name)
-    if files_by_difference:
-        problems = [f"{_first_and_count(files)}: {difference}" for difference, files in files_by_difference.items()]
-        raise ProblemsError(f"{first.parent}: features that were not made alike; extract all the same way", problems)
-
-
-def _traits(header: FeatureHeader, streams: Collection[str] | None) -> dict[str, Any]:
-    """Everything that must be the same in all files that are used together."""
-    streams = header.widths if streams is None else streams
-    return {
-        **{name: value for name, value in header.settings.items() if name not in ("streams", "dtype")},
-        **{name: getattr(header.clock, name) for name in ("fps", "snippet_frames", "stride")},
-        **{f"width of {name}": width for name, width in header.widths.items() if name in streams},
-        **{f"weights of {name}": digest for name, digest in header.weights.items() if name in streams},
-    }
-
-
-def _differences(traits: Mapping[str, Any], first_traits: Mapping[str, Any], first_name: str) -> list[str]:
-    names = dict.fromkeys([*first_traits, *traits])
-    pairs = {name: (traits.get(name, "none"), first_traits.get(name, "none")) for name in names}
-    return [f"{name} {value}, but {first_name} has {first}" for name, (value, first) in pairs.items() if value != first]
-
-
-def _first_and_count(files: Sequence[str]) -> str:
-    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else files[0]
-
-
 @contextmanager
 def _open(path: Location) -> Iterator[h5py.File]:
     if not exists(path):
@@ -373,7 +350,9 @@ def _attribute_problem(attributes: Mapping[str, Any]) -> str:
 def _dataset_problem(file: h5py.File) -> str:
     """Why the streams of a file are not usable; empty if they are. No array is read."""
     lengths: dict[str, int] = {}
-    for name in in_order(file):
+    for name in file:
+        if problem := stream_name_problem(name):
+            return problem
         # Links and virtual data sets would read other files.
         is_linked = not isinstance(file.get(name, getlink=True), h5py.HardLink)
         dataset = file[name] if not is_linked else None
@@ -383,7 +362,7 @@ def _dataset_problem(file: h5py.File) -> str:
             return f"{name} is {dataset.dtype} {list(dataset.shape)}; expected floats [T, D]"
         lengths[name] = len(dataset)
     if not lengths:
-        return "no data set of features"
+        return "no data set; expected one for each stream, such as rgb"
     if len(set(lengths.values())) != 1:
         return f"streams of different lengths: {lengths}"
     return ""
@@ -392,7 +371,7 @@ def _dataset_problem(file: h5py.File) -> str:
 def _build_header(file: h5py.File) -> FeatureHeader:
     """The header of a file without problems. Raises ValueError or TypeError for attributes of a wrong kind."""
     attributes = file.attrs
-    shapes = {name: file[name].shape for name in in_order(file)}
+    shapes = {name: file[name].shape for name in ordered_streams(file)}
     records = {name: json.loads(attributes[name]) if name in attributes else {} for name in _JSON_ATTRIBUTES}
     if wrong := [name for name, value in records.items() if not isinstance(value, dict)]:
         raise ValueError(f"{', '.join(wrong)}: not a JSON object")
@@ -412,10 +391,10 @@ def _build_header(file: h5py.File) -> FeatureHeader:
 def _array_problems(streams: Mapping[str, np.ndarray]) -> list[str]:
     problems = []
     if not streams:
-        return ["no streams; expected rgb, flow or both"]
+        return ["no streams; expected one or more, such as rgb"]
     for name, array in streams.items():
-        if not is_safe_id(name):
-            problems.append(f"stream {name!r} is not a plain name")
+        if problem := stream_name_problem(name):
+            problems.append(problem)
         elif array.ndim != 2:
             problems.append(f"{name}: shape {list(array.shape)}; expected [T, D]")
         elif 0 in array.shape:

@@ -11,8 +11,13 @@ FILE_NAME = "inputs.json"
 
 
 def write_inputs(run: Path, inputs: Inputs, evaluate_on: str | None) -> None:
-    """Write `inputs.json` of a run: the paths of features, points and annotations, and the evaluated subset."""
-    given = {"features": inputs.features, "points": inputs.points, "annotations": inputs.annotations}
+    """Write `inputs.json` of a run: the paths of what it was trained on, and the evaluated subset."""
+    given = {
+        "features": inputs.features,
+        "points": inputs.points,
+        "annotations": inputs.annotations,
+        "videos": inputs.videos,
+    }
     paths = {name: str(path.resolve()) for name, path in given.items() if path is not None}
     write_text(run / FILE_NAME, json.dumps(paths | {"evaluate_on": evaluate_on}, indent=1) + "\n")
 

@@ -1,5 +1,6 @@
 """The snippet clock: the one owner of the conversion between seconds, frames and snippets."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,3 +75,21 @@ class SnippetClock:
         """First and last second of the frames that snippet `index` was computed from."""
         first = index * self.stride
         return first / self.fps, (first + self.snippet_frames) / self.fps
+
+
+def in_words(clocks: Iterable[SnippetClock]) -> str:
+    """The clocks of several videos in a few words.
+
+    Examples:
+        >>> in_words([SnippetClock(25), SnippetClock(29.97), SnippetClock(30)])
+        '16 frames every 16 at 25 to 30 fps'
+        >>> in_words([SnippetClock(100 / seconds, 1, 1) for seconds in (20, 64)])  # 100 rows, however long the video
+        'one every 0.2 to 0.64 s'
+    """
+    clocks = list(clocks)
+    rates, steps = [clock.fps for clock in clocks], [clock.seconds_per_snippet for clock in clocks]
+    frames = sorted({(clock.snippet_frames, clock.stride) for clock in clocks})
+    if frames == [(1, 1)] and len(set(rates)) > 1:
+        return f"one every {min(steps):.3g} to {max(steps):.3g} s"
+    rate = f"{rates[0]:g}" if len(set(rates)) == 1 else f"{min(rates):.4g} to {max(rates):.4g}"
+    return " or ".join(f"{size} frames every {stride}" for size, stride in frames) + f" at {rate} fps"

@@ -182,8 +182,8 @@ class Detector:
 
     def detect_with_curves(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> tuple[list[Detection], Curves]:
         """`detect`, and the snippet scores that the candidates were cut from."""
-        model = self.model
-        check_features(model, features.header)
+        check_features(self.model, features.header)
+        model = self.model.on_clock(features.header.clock)
 
         def compute(on_device: Tensor) -> tuple[VideoScores, np.ndarray]:
             if model.pyramid is not None:  # which detects without candidates
@@ -217,8 +217,9 @@ def check_features(model: TrainedModel, header: FeatureHeader) -> None:
         HrproError: names everything that differs.
     """
     problems = []
-    if header.clock != model.clock:
-        problems.append(f"clock {_clock_text(header.clock)}, expected {_clock_text(model.clock)}")
+    expected_clock = replace(model.clock, fps=header.clock.fps) if model.own_clocks else model.clock
+    if header.clock != expected_clock:
+        problems.append(f"clock {_clock_text(header.clock)}, expected {_clock_text(expected_clock)}")
     for stream, width in model.widths.items():
         expected, given = model.weights.get(stream), header.weights.get(stream)
         if stream not in header.widths:

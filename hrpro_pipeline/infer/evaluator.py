@@ -1,6 +1,7 @@
 """Evaluation while training: detect in features, in memory or on disk, and measure the detections."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,19 @@ from hrpro_pipeline.models.candidates import find_candidates
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import or_on_cpu
 
+
+@dataclass(frozen=True)
+class WatchedVideo:
+    """A video that is evaluated while training.
+
+    Attributes:
+        features: float32 [T, D], or their file. clock: of the features.
+    """
+
+    features: np.ndarray | StoredFeatures
+    clock: SnippetClock
+
+
 # Detections by video, rows [M, 4] of start and end in seconds, class, score.
 DetectionRows = Mapping[str, np.ndarray]
 # Takes detections and the class names, gives numbers by name.
@@ -27,12 +41,12 @@ Measure = Callable[[DetectionRows, Sequence[str]], dict[str, Any]]
 
 
 def evaluator(
-    features: Mapping[str, np.ndarray | StoredFeatures], ambiguous: Mapping[str, Ambiguous], measures: Sequence[Measure]
+    videos: Mapping[str, WatchedVideo], ambiguous: Mapping[str, Ambiguous], measures: Sequence[Measure]
 ) -> Callable[[TrainedModel], dict[str, Any]]:
     """A function that detects with a model in all the given videos, and joins the numbers of all measures.
 
     Args:
-        features: float32 [T, D] by video, or their files.
+        videos: their features by video id.
         ambiguous: segments by video that detections must not overlap.
     """
     candidates: dict[str, np.ndarray] = {}
@@ -47,14 +61,15 @@ def evaluator(
         detections = {}
 
         def detect(video_id: str, on_device: Tensor) -> np.ndarray:
+            of_video = model.on_clock(videos[video_id].clock)
             if model.pyramid is None and video_id not in candidates:
                 candidates[video_id] = find_candidates(model.snippet, on_device, model.settings).proposals
-            return detect_actions(model, on_device, ambiguous.get(video_id, ()), candidates.get(video_id))
+            return detect_actions(of_video, on_device, ambiguous.get(video_id, ()), candidates.get(video_id))
 
-        with progress("evaluating", len(features), "videos", minor=True) as task:
-            for video_id, array in task.each(features.items()):
-                of_video = torch.from_numpy(np.asarray(array))
-                detections[video_id] = or_on_cpu(partial(detect, video_id), model, of_video, device, video_id)
+        with progress("evaluating", len(videos), "videos", minor=True) as task:
+            for video_id, video in task.each(videos.items()):
+                features = torch.from_numpy(np.asarray(video.features))
+                detections[video_id] = or_on_cpu(partial(detect, video_id), model, features, device, video_id)
         return {name: value for measure in measures for name, value in measure(detections, model.classes).items()}
 
     return run
@@ -80,9 +95,9 @@ def segment_measure(truth: Mapping[str, VideoAnnotation], tiou: Sequence[float],
     return measure
 
 
-def point_measure(videos: Sequence[TrainingVideo], clock: SnippetClock) -> Measure:
+def point_measure(videos: Sequence[TrainingVideo]) -> Measure:
     """Mean over classes of `point_average_precision`, for videos with points alone."""
-    times = [clock.to_seconds(video.positions) for video in videos]
+    times = [video.clock.to_seconds(video.positions) for video in videos]
     video_of_point = np.repeat(np.arange(len(videos)), [len(video.positions) for video in videos])
     points = np.stack([video_of_point, np.concatenate(times)], axis=1)  # [P, 2]
     labels = np.concatenate([video.labels for video in videos])

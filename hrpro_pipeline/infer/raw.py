@@ -19,9 +19,11 @@ def extractor_for(model: TrainedModel, options: ExtractOptions) -> Extractor:
             own must be named in it: nothing in a model makes code run.
 
     Raises:
-        HrproError: weights, device or decoder are not available, or a network of the user's own is not named, or not
-            the one that the model was trained with.
+        HrproError: weights, device or decoder are not available, the model's features were made elsewhere, or a network
+            of the user's own is not named, or not the one that the model was trained with.
     """
+    if reason := _why_not(model):
+        raise HrproError(f"videos cannot be made into features for this model: {reason}; give it features instead")
     weights = options.weights
     if weights == "auto":
         weights = "random" if has_random_weights(model) else "kinetics"
@@ -38,6 +40,14 @@ def extractor_for(model: TrainedModel, options: ExtractOptions) -> Extractor:
                 "or extract and train again"
             )
     return extractor
+
+
+def _why_not(model: TrainedModel) -> str:
+    """Why features like those of a model cannot be extracted here; empty if they can, as far as is known."""
+    networks = model.settings.extract.networks()
+    if other := [name for name in model.widths if name not in networks]:
+        return f"its stream {other[0]} was imported"
+    return "it was trained on imported features with a clock of its own for each video" if model.own_clocks else ""
 
 
 def has_random_weights(model: TrainedModel) -> bool:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class TrainedModel:
     Attributes:
         instance: None where stage 2 was not trained. pyramid: None where stage 3 was not.
         calibration: None where no points were held out to learn it from.
+        clock: of the features; where `own_clocks`, each video has its own, and this is that of one of them.
         widths: feature channels by stream.
         extraction: settings in the feature files it was trained on; weights: their network digests by stream.
         notes: how it came to be.
@@ -86,6 +87,11 @@ class TrainedModel:
     notes: Notes = field(default_factory=Notes)
     pyramid: PyramidModel | None = None
     calibration: Calibration | None = None
+    own_clocks: bool = False
+
+    def on_clock(self, clock: SnippetClock) -> "TrainedModel":
+        """The same networks for a video whose features are on this clock."""
+        return replace(self, clock=clock)
 
     def to(self, device: torch.device) -> "TrainedModel":
         """Move the networks, and set them to eval mode."""
@@ -98,22 +104,24 @@ class TrainedModel:
 
 
 def build_snippet(settings: Settings, feature_dim: int, num_classes: int) -> SnippetModel:
-    """An untrained stage 1 network. Raises HrproError if the heads do not divide the width."""
+    """An untrained stage 1 network, with `dividing_heads` where the set heads do not divide the width."""
     snippet = settings.snippet
-    try:
-        return SnippetModel(
-            feature_dim,
-            num_classes,
-            attention_layers=snippet.attention_layers,
-            heads=snippet.heads,
-            feedforward=snippet.feedforward,
-            dropout=snippet.dropout,
-            attention_dropout=snippet.attention_dropout,
-            classifier_dropout=snippet.classifier_dropout,
-            scrambled_prototypes=snippet.scrambled_prototypes,
-        )
-    except ValueError as error:
-        raise HrproError(f"{error}; set snippet.heads to a divisor") from None
+    return SnippetModel(
+        feature_dim,
+        num_classes,
+        attention_layers=snippet.attention_layers,
+        heads=dividing_heads(feature_dim, snippet.heads),
+        feedforward=snippet.feedforward,
+        dropout=snippet.dropout,
+        attention_dropout=snippet.attention_dropout,
+        classifier_dropout=snippet.classifier_dropout,
+        scrambled_prototypes=snippet.scrambled_prototypes,
+    )
+
+
+def dividing_heads(feature_dim: int, heads: int) -> int:
+    """The largest number of heads up to `heads` that divides the width."""
+    return max(count for count in range(1, min(heads, feature_dim) + 1) if feature_dim % count == 0)
 
 
 def build_instance(settings: Settings, feature_dim: int) -> InstanceModel:
@@ -145,6 +153,7 @@ def save_model(path: Path, model: TrainedModel) -> None:
             "snippet_frames": model.clock.snippet_frames,
             "stride": model.clock.stride,
         },
+        "own_clocks": model.own_clocks,
         "widths": model.widths,
         "extraction": model.extraction,
         "weights": model.weights,
@@ -198,6 +207,7 @@ def load_model(path: Path) -> TrainedModel:
             notes=Notes.from_json(content["notes"]),
             pyramid=pyramid,
             calibration=Calibration(**calibration) if (calibration := content.get("calibration")) else None,
+            own_clocks=bool(content.get("own_clocks")),
         )
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise HrproError(f"{file}: damaged model ({str(error).splitlines()[0]}); train or import it again") from None

@@ -35,13 +35,14 @@ class Sample:
     """A video whose timeline is drawn.
 
     Attributes:
-        features: float32 [T, D], or their file.
+        features: float32 [T, D], or their file. clock: of the features.
         points: rows of time in seconds and class, [K, 2].
         segments: ground truth, rows of start and end in seconds and class, [G, 3]; empty without annotations.
     """
 
     video_id: str
     features: np.ndarray | StoredFeatures
+    clock: SnippetClock
     points: np.ndarray
     segments: np.ndarray
 
@@ -75,16 +76,14 @@ def timeline(model: TrainedModel, sample: Sample) -> np.ndarray:
 
     def compute(on_device: Tensor) -> tuple[Candidates, np.ndarray]:
         candidates = find_candidates(model.snippet, on_device, model.settings)
-        return candidates, detect_actions(model, on_device, (), candidates.proposals)
+        return candidates, detect_actions(model.on_clock(sample.clock), on_device, (), candidates.proposals)
 
     device = model.snippet.prototypes.device
     candidates, detections = or_on_cpu(compute, model, features, device, sample.video_id)
-    return draw_timeline(sample, candidates, detections, model.classes, model.clock)
+    return draw_timeline(sample, candidates, detections, model.classes)
 
 
-def draw_timeline(
-    sample: Sample, candidates: Candidates, detections: np.ndarray, classes: Sequence[str], clock: SnippetClock
-) -> np.ndarray:
+def draw_timeline(sample: Sample, candidates: Candidates, detections: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Attention and class scores over a video, with its points, its ground truth, and the best detections.
 
     A lane for the attention, and one for each class that the video has or is likely to have.
@@ -95,7 +94,7 @@ def draw_timeline(
         classes: names.
     """
     labels = _lane_classes(sample, candidates.fused)
-    seconds = clock.seconds_per_snippet * len(candidates.fused)
+    seconds = sample.clock.seconds_per_snippet * len(candidates.fused)
     image = np.full(((1 + len(labels)) * (_LANE + _GAP) + 2 * _GAP, _NAMES_WIDTH + _WIDTH, 3), 255, np.uint8)
     for index, (name, color) in enumerate(_LEGEND.items()):
         _write(image, name, _NAMES_WIDTH + 170 * index, 16, color)

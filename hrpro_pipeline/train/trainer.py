@@ -181,6 +181,7 @@ class Trainer:
             widths=data.widths,
             extraction=data.extraction,
             weights=data.weights,
+            own_clocks=data.own_clocks,
             notes=Notes(seed=self.seed, videos=len(data.videos), precision=precision, checkpoint="last"),
         )
 

@@ -61,7 +61,7 @@ def _chunk_inputs(video: Passage, chunk: FrameChunk, still: Tensor, extractor: E
     # [n, H, W, 3]: each frame is uploaded here, once.
     frames = send(chunk.frames, extractor.device) if isinstance(chunk.frames, np.ndarray) else chunk.frames
     images: Sequence[Tensor | None] = [None] * len(chunk.ticks)
-    if "rgb" in settings.streams:
+    if any(stream != "flow" for stream in settings.streams):
         views = crop_views(frames.permute(0, 3, 1, 2), settings.crop, settings.crops)
         images = list(torch.stack(views, dim=1))  # n times [crops, 3, side, side]
     if "flow" not in settings.streams:
