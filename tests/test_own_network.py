@@ -147,8 +147,8 @@ def test_detect_on_raw_video_needs_the_same_network(own: Path, tmp_path: Path) -
     videos.mkdir()
     for name, step in (("slow", 1), ("fast", 5)):
         write_video(videos / f"{name}.mp4", moving_square(100, step=step))
-    extracted(features, videos, "--backbone", f"{own}:build,r2plus1d_18")
-    assert read_header(features / "slow.h5").widths == {"mine": 8, "r2plus1d_18": 512}
+    extracted(features, videos, "--backbone", f"{own}:build,swin3d_t")
+    assert read_header(features / "slow.h5").widths == {"mine": 8, "swin3d_t": 768}
     (tmp_path / "points.csv").write_text("video_id,class,time\nslow,crawl,2.0\nfast,dash,1.0\nfast,dash,3.1\n")
     result = hrpro("train", features, "--points", tmp_path / "points.csv", "--out", run, *QUICK)
     assert result.exit_code == 0, result.output
@@ -165,7 +165,7 @@ def test_detect_on_raw_video_needs_the_same_network(own: Path, tmp_path: Path) -
     raw, stored = ((tmp_path / out / "slow.json").read_text() for out in ("raw", "stored"))
     assert json.loads(raw) == json.loads(stored) | {"source": "slow.mp4"}
     result = detect("raw", videos / "slow.mp4", "--backbone", f"{own}:other")
-    assert "the model was trained with mine.py:build, r2plus1d_18" in result.output
+    assert "the model was trained with mine.py:build, swin3d_t" in result.output
     own.write_text(OWN + "# changed\n")
     result = detect("raw", videos / "slow.mp4", "--backbone", f"{own}:build")
     assert "the network mine.py:build or its weights changed since the model was trained" in result.output
@@ -175,7 +175,7 @@ def test_detect_on_raw_video_needs_the_same_network(own: Path, tmp_path: Path) -
 def test_real_videos(own: Path, shared: Path, tmp_path: Path) -> None:
     """All networks of a pass have the same rows at the same seconds, whatever their clips."""
     videos = [shared / "videos" / name for name in ("video_90.mov", "v_GGSY1Qvo990.mp4")]
-    for backbones, out in ((f"{own}:build,r2plus1d_18", "wide"), ("i3d", "narrow")):
+    for backbones, out in ((f"{own}:build,swin3d_t", "wide"), ("i3d", "narrow")):
         arguments = ("--backbone", backbones, "--streams", "rgb")
         result = hrpro("extract", *videos, "--out", tmp_path / out, *SMALL, *arguments)
         assert result.exit_code == 0, result.output
