@@ -101,7 +101,8 @@ def _networks(ports: dict[str, Network], clips: int, device: torch.device, compi
         }
         if compiles:
             module = torch.compile(ours[stream].module, options={"freezing": True})  # type: ignore[call-overload]
-            runs["compiled"] = replace(ours[stream], module=module).features
+            network = replace(ours[stream].network, module=module)
+            runs["compiled"] = replace(ours[stream], network=network).features
         features = {}
         for name, run in runs.items():
             took, _ = timed(lambda run=run, part=parts[0]: run(part), device)

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from hrpro_pipeline.commands.seeds import train_seeds
     from hrpro_pipeline.commands.summary import compare_labels, summarize_labels
     from hrpro_pipeline.commands.train import Training, train_detector
+    from hrpro_pipeline.extract.networks.network import Network
     from hrpro_pipeline.infer.detector import Detector
 
 __all__ = [
     "Detector",
     "HrproError",
+    "Network",
     "Training",
     "__version__",
     "compare_labels",
@@ -53,6 +55,7 @@ __all__ = [
 # Where each name is: torch takes seconds to load, so that it waits until a name is asked for.
 _MODULES = {
     "Detector": "infer.detector",
+    "Network": "extract.networks.network",
     "Training": "commands.train",
     "compare_labels": "commands.summary",
     "convert_labels": "commands.convert",

@@ -67,10 +67,19 @@ def test_crop_views() -> None:
         (7, 3, 3, [[0, 1, 2], [3, 4, 5]]),
         (6, 3, 2, [[0, 1, 2], [2, 3, 4]]),
         (9, 3, 4, [[0, 1, 2], [4, 5, 6]]),
+        (30, 3, 12, [[0, 1, 2], [12, 13, 14], [24, 25, 26]]),
     ],
 )
 def test_windows(count: int, length: int, stride: int, expected: list[list[int]]) -> None:
-    windows: Windows[int] = Windows(length, stride)
+    assert windows_of(Windows(length, stride), count) == expected
+    before, after = 2, 3
+    wider = windows_of(Windows(length, stride, before, after), count)
+    assert len(wider) == len(expected), "the same windows, with what is around them"
+    for index, window in enumerate(wider):
+        ticks = [index * stride + tick for tick in range(-before, length + after)]
+        assert window == [min(max(tick, 0), count - 1) for tick in ticks]
+
+
+def windows_of(windows: Windows[int], count: int) -> list[list[int]]:
     found = [window for item in range(count) if (window := windows.push(item))]
-    final = windows.final()
-    assert found + ([final] if final else []) == expected
+    return found + windows.final()

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import logging
 import pickle
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from hrpro_pipeline.data.files import git_blob_sha1
+from hrpro_pipeline.configs.schema import NETWORKS
+from hrpro_pipeline.data.files import git_blob_sha1, sha256
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract import weights
 from hrpro_pipeline.extract.backbones import load_backbone
@@ -111,6 +114,38 @@ def test_wrong_digest_is_not_used(served: tuple[Path, str], tmp_path: Path) -> N
     with pytest.raises(HrproError, match=r"expected 0{40}: not the published file, and not used"):
         cached_weights(entry, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_the_first_digits_of_a_sha256_are_checked(served: tuple[Path, str], tmp_path: Path) -> None:
+    """As torchvision's files have them in their names."""
+    entry = made_entry(*served)
+    digest = sha256(served[0] / "made.pt")
+    cached = cached_weights(replace(entry, git_sha1=None, sha256=digest[:8]), tmp_path / "cache")
+    assert same(cached.state, STATE)
+    assert cached.digest == f"sha256:{digest}"
+    wrong = replace(entry, name="wrong", git_sha1=None, sha256="0" * 8)
+    with pytest.raises(HrproError, match=rf"digest {digest[:8]}, expected 0{{8}}: not the published file"):
+        cached_weights(wrong, tmp_path / "cache")
+
+
+def test_safetensors_are_used_as_they_are(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, base = served
+    save_file(STATE, folder / "model.safetensors")
+    digest = sha256(folder / "model.safetensors")
+    for published in (digest, None):
+        url = f"{base}/model.safetensors"
+        entry = replace(ENTRIES[0], name="model", url=url, git_sha1=None, sha256=published)
+        cache = tmp_path / str(published)
+        QuietHandler.requests.clear()
+        for _ in range(2):
+            cached = cached_weights(entry, cache)
+            assert same(cached.state, STATE)
+            assert cached.digest == f"sha256:{digest}"
+        assert QuietHandler.requests == ["/model.safetensors"], "downloaded once"
+        assert [row.ok for row in verify_all(cache, (replace(entry, backbone="i3d"),))] == [True]
+    save_file({"a": torch.zeros(1)}, cache / "model.safetensors")
+    with pytest.raises(HrproError, match="digest .* is not the recorded one; delete it"):
+        cached_weights(entry, cache)
 
 
 def test_cut_short_missing_and_offline_say_what_to_do(served: tuple[Path, str], tmp_path: Path) -> None:
@@ -230,16 +265,14 @@ def test_a_folder_of_weights(tmp_path: Path) -> None:
 def test_entries_are_complete() -> None:
     for entry in (*ENTRIES, *ALTERNATIVES):
         assert entry.url.startswith("https://")
-        assert entry.license in ("Apache-2.0", "MIT")
+        assert entry.license
         assert entry.git_sha1 is None or len(entry.git_sha1) == 40
-        assert entry.git_sha1 is not None or "pytorchvideo" in entry.url
-    assert {(entry.backbone, entry.stream) for entry in ENTRIES} == {
-        ("i3d", "rgb"),
-        ("i3d", "flow"),
-        ("i3d_r50", "rgb"),
-        ("slow_r50", "rgb"),
-        ("x3d_m", "rgb"),
-    }
+        assert entry.sha256 is None or len(entry.sha256) in (8, 64)
+        assert entry.git_sha1 or entry.sha256 or "pytorchvideo" in entry.url or entry.backbone == "videomae_b"
+        if "huggingface" in entry.url:
+            assert re.search(r"/resolve/[0-9a-f]{40}/", entry.url), "the revision is pinned"
+    named = {(entry.backbone, entry.stream) for entry in ENTRIES}
+    assert named == {("i3d", "flow"), *((network, "rgb") for network in NETWORKS)}
 
 
 @pytest.mark.parametrize(("name", "width"), [("i3d_r50", 2048), ("slow_r50", 2048), ("x3d_m", 192)])

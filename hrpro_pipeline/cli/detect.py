@@ -40,6 +40,13 @@ log = logging.getLogger(__name__)
     click.option(
         "--weights", default="auto", show_default=True, help="For raw videos: auto (as trained), or a folder."
     ),
+    click.option(
+        "--backbone",
+        "own",
+        multiple=True,
+        metavar="PATH.py:FUNCTION",
+        help="For raw videos: your own network that the model was trained with, whose code is run (repeatable).",
+    ),
     options.keep_partial,
     options.decoder,
     options.device,
@@ -83,6 +90,7 @@ def detect(
         overlay=output.overlay,
         clips=output.clips,
         weights=extraction.weights,
+        backbone=extraction.own,
         decoder=extraction.decoder,
         device=extraction.device,
         keep_partial=extraction.keep_partial,

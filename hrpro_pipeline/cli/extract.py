@@ -22,6 +22,12 @@ log = logging.getLogger(__name__)
 @click.option("--out", required=True, type=str, help="Folder (or URL) for the features, one HDF5 file a video.")
 @options.preset
 @click.option("--streams", metavar="rgb,flow", help="Streams to extract.  [default: those of the preset]")
+@click.option(
+    "--backbone",
+    metavar="NAME,...",
+    help="RGB network by name, or PATH.py:FUNCTION for your own, whose code is run; several with commas. "
+    "RGB alone, unless --streams says more.  [default: that of the preset]",
+)
 @options.as_record(
     ExtractOptions,
     "extraction",
@@ -52,18 +58,20 @@ def extract(
     out: str,
     preset: PresetOptions,
     streams: str | None,
+    backbone: str | None,
     extraction: ExtractOptions,
     workers: Workers,
     overwrite: bool,
     on_error: str,
 ) -> None:
-    """Extract TV-L1 + two-stream I3D features of videos (files and folders).
+    """Extract features of videos (files and folders): TV-L1 + two-stream I3D, or other networks.
 
     Running the same command again extracts what is missing or was made with other settings, and nothing else.
 
     \b
     Example:
       hrpro extract videos/ --out features/
+      hrpro extract videos/ --out features/ --backbone mvit_v2_s
     """
     from hrpro_pipeline.commands.extract import extract_features
 
@@ -75,6 +83,7 @@ def extract(
         out,
         preset=preset.preset,
         overrides=overrides,
+        backbone=backbone,
         weights=extraction.weights,
         flow=extraction.flow,
         decoder=extraction.decoder,

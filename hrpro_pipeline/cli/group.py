@@ -24,7 +24,7 @@ COMMANDS = {
     "detect": ("detect:detect", "Detect actions in videos or FEATURES."),
     "evaluate": ("evaluate:evaluate", "Mean average precision of detections."),
     "export": ("exports:export_group", "Features and pseudo segments for other programs."),
-    "extract": ("extract:extract", "Extract TV-L1 + two-stream I3D features of videos."),
+    "extract": ("extract:extract", "Extract features of videos: TV-L1 + two-stream I3D, or others."),
     "figures": ("figures:figures", "Draw the paper's figures from a run."),
     "import": ("imports:import_group", "Take over features and published checkpoints."),
     "info": ("info:info", "Say what a FEATURES folder, a feature file, a RUN or a model holds."),
@@ -32,7 +32,7 @@ COMMANDS = {
     "report": ("report:report", "Show detections on one HTML page."),
     "summary": ("summary:summary", "Counts, durations and agreement of labels."),
     "train": ("train:train", "Train a detector on features and one point an action."),
-    "weights": ("weights:weights", "List, download or verify the Kinetics weights."),
+    "weights": ("weights:weights", "List, download or verify the weights of the networks."),
 }
 
 # Keys of the called command and its arguments in click's context.

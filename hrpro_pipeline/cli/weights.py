@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("action", type=click.Choice(["list", "download", "verify"]), default="list")
 def weights(action: "Action") -> None:
-    """List, download or verify the Kinetics weights of the feature networks.
+    """List the weights of all feature networks; download or verify those of I3D, and verify the others that are there.
 
     \b
     Example:

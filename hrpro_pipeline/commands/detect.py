@@ -55,6 +55,7 @@ class Detecting:
         answer_only: keep the detections that the model gives as its answer.
         overrides: `detect.key=value` settings over the model's.
         weights: for videos: `auto` for those of the model's features, or a folder of weight files.
+        backbone: for videos: your own networks that the model was trained with, PATH.py:FUNCTION; their code is run.
         decoder: the one to try first.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         keep_partial: detect in what can be decoded of a damaged video, too; its result says so.
@@ -88,6 +89,7 @@ class Detecting:
     overlay: bool = False
     clips: bool = False
     weights: str = "auto"
+    backbone: Sequence[str] = ()
     decoder: Decoder = "auto"
     device: str = "auto"
     keep_partial: bool = False
@@ -96,7 +98,11 @@ class Detecting:
         model, out = Path(self.model), Path(self.out)
         output = Output(self.min_score, self.top, self.answer_only, self.format, self.overlay, self.clips)
         extraction = ExtractOptions(
-            weights=self.weights, decoder=self.decoder, device=self.device, keep_partial=self.keep_partial
+            weights=self.weights,
+            decoder=self.decoder,
+            device=self.device,
+            keep_partial=self.keep_partial,
+            own=tuple(self.backbone),
         )
         check_output(out, self.format)
         loaded = load_model(model)

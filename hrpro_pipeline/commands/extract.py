@@ -10,6 +10,7 @@ from hrpro_pipeline.configs.presets import DEFAULT_PRESET
 from hrpro_pipeline.data.features import STREAMS
 from hrpro_pipeline.errors import UsageError
 from hrpro_pipeline.extract.folder import ExtractionSummary, extract_folder
+from hrpro_pipeline.extract.networks.own import is_path, label_of
 from hrpro_pipeline.extract.options import Decoder, EngineName, ExtractOptions, FlowBackend, Workers
 
 
@@ -24,6 +25,8 @@ class Extraction:
         paths, out: paths, or URLs such as s3://bucket/folder.
         preset: name of a preset.
         overrides: `section.key=value` settings over the preset.
+        backbone: name of the RGB network, or PATH.py:FUNCTION for one of your own, whose code is run; several with
+            commas. RGB alone is extracted then, unless `overrides` set `extract.streams`.
         weights: `kinetics`, `random`, or a folder of weight files.
         flow: who computes TV-L1: `auto`, `torch` or `opencv`.
         decoder: which one is tried first: `auto`, `decord`, `pyav` or `torchcodec`.
@@ -56,6 +59,7 @@ class Extraction:
     _: KW_ONLY
     preset: str = DEFAULT_PRESET
     overrides: Sequence[str] = ()
+    backbone: str | None = None
     weights: str = "kinetics"
     flow: FlowBackend = "auto"
     decoder: Decoder = "auto"
@@ -67,17 +71,31 @@ class Extraction:
     keep_partial: bool = False
 
     def run(self) -> ExtractionSummary:
-        settings = load_settings(self.preset, self.overrides).extract
-        if unknown := [name for name in settings.streams if name not in STREAMS]:
+        backbones = self.backbone.split(",") if self.backbone is not None else []
+        own = tuple(name for name in backbones if is_path(name))
+        settings = load_settings(self.preset, [*_named_networks(backbones), *self.overrides]).extract
+        known = [*STREAMS, *settings.networks()]
+        if unknown := [name for name in settings.streams if name not in known]:
             raise UsageError(f"stream {unknown[0]!r} cannot be extracted; `streams` are {' and '.join(STREAMS)}")
         return extract_folder(
             list(self.paths),
             self.out,
             settings,
-            ExtractOptions(self.weights, self.flow, self.decoder, self.device, self.keep_partial),
+            ExtractOptions(self.weights, self.flow, self.decoder, self.device, self.keep_partial, own),
             Workers(self.engine, self.workers, self.ray_address),
             overwrite=self.overwrite,
         )
+
+
+def _named_networks(backbones: Sequence[str]) -> list[str]:
+    """Settings that take these RGB networks."""
+    if not backbones:
+        return []
+    labels = [label_of(name) if is_path(name) else name for name in backbones]
+    streams = [] if labels == ["i3d"] else ["extract.streams=[rgb]"]
+    if len(labels) == 1:
+        return [*streams, f"extract.backbone={labels[0]}"]
+    return [*streams, f"extract.backbones=[{', '.join(labels)}]"]
 
 
 extract_features = function_of(Extraction, "extract_features")

@@ -218,6 +218,8 @@ def _with_extraction(settings: Settings, data: TrainingSet) -> Settings:
     """Settings whose extraction is that of the feature files, so that the model can extract new videos alike."""
     stored = {name: value for name, value in data.extraction.items() if name in ExtractSettings.model_fields}
     clock = {"fps": data.clock.fps, "snippet_frames": data.clock.snippet_frames, "stride": data.clock.stride}
+    if data.extraction:  # files of one RGB network do not name several
+        stored.setdefault("backbones", ())
     merged = settings.extract.model_dump() | stored | clock | {"streams": tuple(data.widths)}
     return settings.model_copy(update={"extract": ExtractSettings.model_validate(merged)})
 

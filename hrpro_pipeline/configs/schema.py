@@ -3,6 +3,8 @@
 A preset or an override `section.key=value` states only what differs. Unknown keys and wrong values are errors.
 """
 
+import re
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -23,6 +25,29 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]{0,63}$")]
+
+# Networks of RGB frames that come with weights.
+NETWORKS = (
+    *("i3d", "i3d_r50", "slow_r50", "x3d_m"),
+    *("mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b", "s3d", "r2plus1d_18"),
+    *("videomae_v2_s", "videomae_v2_b", "videomae_b", "vjepa2_l"),
+)
+# A network of the user's own, by the name of its file and of a function in it.
+_OWN_NETWORK = re.compile(r"[\w-]+\.py:[A-Za-z_]\w*", re.ASCII)
+
+
+def is_own_network(name: str) -> bool:
+    """Whether a network is one of the user's own, `module.py:build`, not one of ours."""
+    return _OWN_NETWORK.fullmatch(name) is not None
+
+
+def _known_network(name: str) -> str:
+    if name not in NETWORKS and not is_own_network(name):
+        raise ValueError(f"expected one of {', '.join(NETWORKS)}, or FILE.py:FUNCTION for one of your own")
+    return name
+
+
+NetworkName = Annotated[str, AfterValidator(_known_network)]
 
 
 class Section(BaseModel):
@@ -46,10 +71,11 @@ class ExtractSettings(Section):
         "mean", description="features of several crops: averaged, or side by side (D = crops x 1024)"
     )
     streams: tuple[StreamName, ...] = Field(
-        ("rgb", "flow"), min_length=1, description="streams; imported features may have others"
+        ("rgb", "flow"), min_length=1, description="streams: rgb is all RGB networks; imported features may have others"
     )
-    backbone: Literal["i3d", "i3d_r50", "slow_r50", "x3d_m"] = Field(
-        "i3d", description="RGB network: Inception-I3D, or one of pytorchvideo's (the flow network is I3D)"
+    backbone: NetworkName = Field("i3d", description="RGB network by name (the flow network is I3D)")
+    backbones: tuple[NetworkName, ...] = Field(
+        (), description="several RGB networks in place of `backbone`, each a stream of its own name"
     )
     flow_clamp: float = Field(20.0, gt=0, description="flow is clamped to +- this many pixels")
     flow_variant: Literal["opencv", "opencv_cuda"] = Field(
@@ -59,7 +85,8 @@ class ExtractSettings(Section):
         "rounded", description="8-bit levels of flow: rounded (denseflow) or floored (the I3D authors' recipe)"
     )
     precision: Literal["auto", "float32", "bf16"] = Field(
-        "auto", description="arithmetic of I3D; auto: bf16 where the hardware has it (cosine to float32 over 0.9999)"
+        "auto",
+        description="arithmetic of the networks; auto: bf16 where the hardware has it (cosine to float32 over 0.9999)",
     )
     dtype: Literal["float32", "float16"] = Field("float32", description="storage type of the features")
 
@@ -70,7 +97,23 @@ class ExtractSettings(Section):
             raise ValueError(f"crop {self.crop} is larger than the resized short side {short}")
         if len(set(self.streams)) != len(self.streams):
             raise ValueError("streams name the same stream twice")
+        names = [_stream_name(network) for network in self.backbones]
+        if len({*names, "rgb", "flow"}) != len(names) + 2:
+            raise ValueError("backbones give two streams the same name")
         return self
+
+    def networks(self) -> dict[str, str]:
+        """The network of each stream of a feature file, as far as there is one: of `rgb`, all RGB networks."""
+        rgb = {_stream_name(network): network for network in self.backbones} or {"rgb": self.backbone}
+        networks: dict[str, str] = {}
+        for stream in self.streams:
+            networks |= rgb if stream == "rgb" else {stream: rgb[stream]} if stream in rgb else {}
+            networks |= {"flow": "i3d"} if stream == "flow" else {}
+        return networks
+
+
+def _stream_name(network: str) -> str:
+    return PurePath(network.partition(":")[0]).stem if is_own_network(network) else network
 
 
 class SnippetSettings(Section):

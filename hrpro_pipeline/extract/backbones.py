@@ -1,128 +1,147 @@
-"""The network of each stream with its preprocessing: I3D, or one of pytorchvideo's for RGB."""
+"""The network of each stream, with its weights and its preprocessing, on the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from hrpro_pipeline.configs.schema import ExtractSettings
+from hrpro_pipeline.configs.schema import ExtractSettings, is_own_network
 from hrpro_pipeline.errors import HrproError, ProblemsError
 from hrpro_pipeline.extract.i3d import FEATURE_DIM, fold_batch_norm, load_i3d, random_i3d
+from hrpro_pipeline.extract.networks.network import Network
+from hrpro_pipeline.extract.networks.of_pytorchvideo import pytorchvideo_network
+from hrpro_pipeline.extract.networks.of_torchvision import TORCHVISION, torchvision_network
+from hrpro_pipeline.extract.networks.of_transformers import VIDEOMAE, VJEPA2, videomae_network, vjepa2_network
+from hrpro_pipeline.extract.networks.own import own_network
 from hrpro_pipeline.extract.preprocess import scaled
 from hrpro_pipeline.extract.weights import RANDOM_SEED, Weights, load_weights
 from hrpro_pipeline.models.precision import resolve_precision
 
 Loaded = TypeVar("Loaded")
 
-# Feature widths of pytorchvideo's networks without their heads.
-_WIDTHS = {"i3d_r50": 2048, "slow_r50": 2048, "x3d_m": 192}
+# How networks are built from their weights, by name.
+_BUILDERS: dict[str, Callable[[str, Weights], Network]] = {
+    **dict.fromkeys(("i3d_r50", "slow_r50", "x3d_m"), pytorchvideo_network),
+    **dict.fromkeys(TORCHVISION, torchvision_network),
+    **dict.fromkeys(VIDEOMAE, videomae_network),
+    **dict.fromkeys(VJEPA2, vjepa2_network),
+}
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network in eval mode with the scaling of its input.
+    """A network in eval mode on its device.
 
     Attributes:
-        module: clips [B, channels, t, H, W], scaled -> features [B, D] or [B, t', D].
-        mean, std: input is (levels / 255 - mean) / std.
-        width: D.
+        network: with the scaling of its input and the length of its clips.
         digest: of the weights, as stored in feature files.
         dtype: of weights and input; features are float32 whatever it is.
     """
 
-    module: nn.Module
-    mean: float
-    std: float
-    width: int
+    network: Network
     digest: str
     dtype: torch.dtype = torch.float32
 
+    @property
+    def module(self) -> nn.Module:
+        """Clips [B, channels, t, H, W], scaled -> features [B, D] or [B, t', D]."""
+        return self.network.module
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.network.width
+
     def features(self, levels: Tensor) -> Tensor:
-        """uint8 clips [B, channels, t, H, W] on the module's device -> float32 [B, D]; more steps are averaged."""
-        clips = scaled(levels, self.mean, self.std).to(self.dtype, memory_format=torch.channels_last_3d)
-        output = self.module(clips).float()
-        return output.mean(dim=1) if output.ndim == 3 else output
+        """uint8 clips [B, channels, t, H, W] on the module's device -> float32 [B, D]; more steps are averaged.
 
-
-class PooledTrunk(nn.Module):
-    """A pytorchvideo network without its head: the last stage averaged over time and space, [B, D]."""
-
-    def __init__(self, blocks: nn.ModuleList) -> None:
-        super().__init__()
-        self.blocks = blocks
-
-    def forward(self, clips: Tensor) -> Tensor:
-        x = clips
-        for block in list(self.blocks)[:-1]:  # the last one is the classifier
-            x = block(x)
-        return x.mean(dim=(2, 3, 4))
+        Raises:
+            ValueError: the network gives anything else.
+        """
+        network = self.network
+        clips = scaled(levels, network.mean, network.std, network.side)
+        output = network.module(clips.to(self.dtype, memory_format=torch.channels_last_3d)).float()
+        averaged: Tensor = output.mean(dim=1) if output.ndim == 3 else output
+        if averaged.shape != (len(levels), network.width):
+            raise ValueError(
+                f"the network gave features {list(output.shape)}, expected [{len(levels)}, {network.width}]"
+            )
+        return averaged
 
 
 def load_backbone(
-    stream: str, backbone: str, weights: str, device: torch.device, dtype: torch.dtype = torch.float32
+    stream: str,
+    backbone: str,
+    weights: str,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    own: Sequence[str] = (),
 ) -> Backbone:
     """The network of one stream.
 
     Args:
-        backbone: of the RGB stream, as in the settings; the flow network is always I3D.
+        stream: as in the feature files.
+        backbone: as in the settings; the flow network is always I3D.
         weights: "kinetics", "random" or a folder.
-        dtype: in which I3D computes; pytorchvideo's networks compute in float32.
+        dtype: in which it computes, unless it takes float32 alone.
+        own: the user's own networks that may be run, PATH.py:FUNCTION.
 
     Raises:
         HrproError: weights that cannot be had or do not fit the network.
     """
-    loaded = load_weights(weights, stream, backbone)
-    try:
-        if stream == "flow" or backbone == "i3d":
-            module = random_i3d(stream, RANDOM_SEED) if loaded.state is None else load_i3d(loaded.state, stream)
-            # Convolutions over the channels of a pixel at a time are about twice as fast on a CPU.
-            folded = fold_batch_norm(module).to(device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-            return Backbone(folded, 0.5, 0.5, FEATURE_DIM, loaded.digest, dtype)
-        trunk = _pytorchvideo_trunk(backbone, loaded)
-    except ValueError as error:
-        raise HrproError(f"weights {weights}: {error}") from None
-    return Backbone(trunk.to(device), 0.45, 0.225, _WIDTHS[backbone], loaded.digest)
+    if is_own_network(backbone):
+        network, digest = own_network(backbone, own)
+    else:
+        loaded = load_weights(weights, stream, backbone)
+        digest = loaded.digest
+        try:
+            network = _i3d(stream, loaded) if backbone == "i3d" else _BUILDERS[backbone](backbone, loaded)
+        except ValueError as error:
+            raise HrproError(f"weights {weights}: {error}") from None
+    dtype = dtype if network.bf16 else torch.float32
+    network.module.eval().to(device, dtype)
+    return Backbone(network, digest, dtype)
 
 
-def load_backbones(settings: ExtractSettings, weights: str, device: torch.device) -> dict[str, Backbone]:
-    """The networks of the streams in the settings. Raises ProblemsError that names all weights that are amiss."""
+def load_backbones(
+    settings: ExtractSettings, weights: str, device: torch.device, own: Sequence[str] = ()
+) -> dict[str, Backbone]:
+    """The network of each stream. Raises ProblemsError that names all weights that are amiss."""
     dtype = torch.bfloat16 if resolve_precision(settings.precision, device) == "bf16" else torch.float32
-    return _by_stream(settings, lambda stream: load_backbone(stream, settings.backbone, weights, device, dtype))
+    load = partial(load_backbone, weights=weights, device=device, dtype=dtype, own=own)
+    return _by_stream(settings, load)
 
 
-def weight_digests(settings: ExtractSettings, weights: str) -> dict[str, str]:
-    """Digest of the weights of each stream, without building a network. Raises as `load_backbones`."""
-    return _by_stream(settings, lambda stream: load_weights(weights, stream, settings.backbone).digest)
+def weight_digests(settings: ExtractSettings, weights: str, own: Sequence[str] = ()) -> dict[str, str]:
+    """Digest of the weights of each stream; of networks, only the user's own are built. Raises as `load_backbones`."""
+
+    def digest(stream: str, backbone: str) -> str:
+        if is_own_network(backbone):
+            return own_network(backbone, own)[1]
+        return load_weights(weights, stream, backbone).digest
+
+    return _by_stream(settings, digest)
 
 
-def _by_stream(settings: ExtractSettings, load: Callable[[str], Loaded]) -> dict[str, Loaded]:
+def _i3d(stream: str, weights: Weights) -> Network:
+    kind = "flow" if stream == "flow" else "rgb"
+    module = random_i3d(kind, RANDOM_SEED) if weights.state is None else load_i3d(weights.state, kind)
+    # Convolutions over the channels of a pixel at a time are about twice as fast on a CPU.
+    folded = fold_batch_norm(module).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return Network(folded, FEATURE_DIM, mean=0.5, std=0.5)
+
+
+def _by_stream(settings: ExtractSettings, load: Callable[[str, str], Loaded]) -> dict[str, Loaded]:
     loaded: dict[str, Loaded] = {}
     problems: list[str] = []
-    for stream in settings.streams:
+    for stream, backbone in settings.networks().items():
         try:
-            loaded[stream] = load(stream)
+            loaded[stream] = load(stream, backbone)
         except HrproError as error:
             problems.append(str(error))
     if problems:
         raise ProblemsError("weights of the feature networks", list(dict.fromkeys(problems)))
     return loaded
-
-
-def _pytorchvideo_trunk(backbone: str, weights: Weights) -> PooledTrunk:
-    from pytorchvideo.models import hub  # slow to import
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
-        network = getattr(hub, backbone)(pretrained=False)
-    if weights.state is not None:
-        given, expected = set(weights.state), set(network.state_dict())
-        if given != expected:
-            missing, unexpected = sorted(expected - given)[:3], sorted(given - expected)[:3]
-            raise ValueError(f"not weights of {backbone}: missing {missing}, unexpected {unexpected}")
-        try:
-            network.load_state_dict(weights.state)
-        except RuntimeError as error:
-            raise ValueError(f"not weights of {backbone}: {' '.join(str(error).split())[:200]}") from None
-    return PooledTrunk(network.blocks).eval()

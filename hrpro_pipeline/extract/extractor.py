@@ -9,6 +9,7 @@ import torch
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
 from hrpro_pipeline.extract.flow import resolve_backend
+from hrpro_pipeline.extract.networks.network import clip_ticks
 from hrpro_pipeline.extract.options import ExtractOptions
 from hrpro_pipeline.extract.video.decoding import check_decoder
 from hrpro_pipeline.models.device import resolve_device
@@ -45,6 +46,20 @@ class Extractor:
     keep_partial: bool = False
     apart: bool = False
 
+    def clip_ticks(self) -> dict[str, tuple[int, ...]]:
+        """The frames of each stream's clips, as ticks of the clock from the first frame of the snippet."""
+        settings = self.settings
+        networks = {stream: backbone.network for stream, backbone in self.backbones.items()}
+        return {
+            stream: clip_ticks(network.frames, network.rate, settings.fps, settings.snippet_frames)
+            for stream, network in networks.items()
+        }
+
+    def reach(self) -> tuple[int, int]:
+        """How many frames before and after a snippet its clips reach."""
+        ticks = [tick for clip in self.clip_ticks().values() for tick in clip]
+        return max(0, -min(ticks)), max(0, max(ticks) - self.settings.snippet_frames + 1)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -65,7 +80,7 @@ def load_extractor(settings: ExtractSettings, options: ExtractOptions) -> Extrac
         lanes = max(1, min(_MAX_LANES, len(os.sched_getaffinity(0)) // torch.cuda.device_count()))
     return Extractor(
         settings,
-        load_backbones(settings, options.weights, device),
+        load_backbones(settings, options.weights, device, options.own),
         flow,
         device,
         options.decoder,

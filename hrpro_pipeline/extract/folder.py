@@ -90,7 +90,7 @@ def extract_folder(
     stored = stored_settings(settings, resolve_backend(options.flow))
     expected = None
     if not overwrite:
-        expected = _ExpectedFile(stored, weight_digests(settings, options.weights), options.keep_partial)
+        expected = _ExpectedFile(stored, weight_digests(settings, options.weights, options.own), options.keep_partial)
     engine = ENGINE_MAKERS[workers.engine](Extraction(settings, str(out), options), workers)
     _check_writable(out)
     with progress("extracting", len(videos) + len(found.failures), "videos") as task:

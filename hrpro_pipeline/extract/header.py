@@ -26,6 +26,8 @@ def stored_settings(settings: ExtractSettings, flow: str) -> dict[str, Any]:
         flow: who computes TV-L1, "torch" or "opencv".
     """
     stored = settings.model_dump(mode="json")
+    if not settings.backbones:  # files of one RGB network have no such setting
+        del stored["backbones"]
     if "flow" in settings.streams:
         stored["flow_algorithm"] = f"tvl1-{flow}"
     return stored
@@ -55,7 +57,7 @@ def feature_header(
         num_frames=record.ticks,
         source=source,
         settings=stored_settings(settings, extractor.flow),
-        weights={stream: extractor.backbones[stream].digest for stream in settings.streams},
+        weights={stream: backbone.digest for stream, backbone in extractor.backbones.items()},
         record=_stored_record(record, extractor),
     )
 
@@ -66,6 +68,13 @@ def _stored_record(record: DecodeRecord, extractor: Extractor) -> dict[str, Any]
     for name in _RARE_FACTS:
         if not stored[name]:
             del stored[name]
+    own_clips = {
+        stream: {"frames": len(ticks), "first_tick": ticks[0], "last_tick": ticks[-1]}
+        for stream, ticks in extractor.clip_ticks().items()
+        if extractor.backbones[stream].network.frames is not None
+    }
+    if own_clips:
+        stored["clips"] = own_clips
     return stored | {
         # Not which of several: files are the same whichever it was.
         "device": extractor.device.type,

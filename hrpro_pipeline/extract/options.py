@@ -22,6 +22,7 @@ class ExtractOptions:
         decoder: which one is tried first.
         device: "auto", "cpu", "cuda" (all visible GPUs) or "cuda:N".
         keep_partial: keep what can be decoded of a damaged video, marked as partial.
+        own: networks of the user's own that may be run, PATH.py:FUNCTION.
     """
 
     weights: str = "kinetics"
@@ -29,6 +30,7 @@ class ExtractOptions:
     decoder: Decoder = "auto"
     device: str = "auto"
     keep_partial: bool = False
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

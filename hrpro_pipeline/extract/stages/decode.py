@@ -22,11 +22,11 @@ _ALIVE_SECONDS = 5.0
 
 def decode_stage(jobs: Iterable[Job], extractor: Extractor, on_frames: OnFrames) -> Iterator[Decoded]:
     """One video after another: its facts, its chunks of frames, its record; or what is wrong with it."""
-    settings = extractor.settings
+    settings, reach = extractor.settings, extractor.reach()
     make_current(extractor.device)
     with closing(DecoderProcess()) as process:
         for job in jobs:
-            video = Passage(job.video_id, Windows(settings.snippet_frames, settings.stride))
+            video = Passage(job.video_id, Windows(settings.snippet_frames, settings.stride, *reach))
             try:
                 yield from _decoded(video, job, extractor, process, on_frames)
             except (HrproError, OSError) as error:

@@ -61,11 +61,11 @@ def _chunk_inputs(video: Passage, chunk: FrameChunk, still: Tensor, extractor: E
     # [n, H, W, 3]: each frame is uploaded here, once.
     frames = send(chunk.frames, extractor.device) if isinstance(chunk.frames, np.ndarray) else chunk.frames
     images: Sequence[Tensor | None] = [None] * len(chunk.ticks)
-    if "rgb" in settings.streams:
+    if any(stream != "flow" for stream in settings.streams):
         views = crop_views(frames.permute(0, 3, 1, 2), settings.crop, settings.crops)
         images = list(torch.stack(views, dim=1))  # n times [crops, 3, side, side]
     if "flow" not in settings.streams:
-        return [(_by_stream(image, None), ticks) for image, ticks in zip(images, chunk.ticks, strict=True)]
+        return [(_by_kind(image, None), ticks) for image, ticks in zip(images, chunk.ticks, strict=True)]
     grays = gray(frames)
     owners = list(zip(images, chunk.ticks, strict=True))
     if video.last_gray is not None:
@@ -75,7 +75,7 @@ def _chunk_inputs(video: Passage, chunk: FrameChunk, still: Tensor, extractor: E
     inputs: list[tuple[Inputs, int]] = []
     for (image, ticks), flow in zip(owners, _flow_inputs(flows, settings), strict=False):
         # A frame that is shown again has not moved.
-        inputs += [(_by_stream(image, still), ticks - 1), (_by_stream(image, flow), 1)]
+        inputs += [(_by_kind(image, still), ticks - 1), (_by_kind(image, flow), 1)]
         video.last_flow = flow
     video.last_gray, (video.last_image, video.last_ticks) = grays[-1], owners[-1]
     return inputs
@@ -87,8 +87,8 @@ def _last_frame_inputs(video: Passage, still: Tensor) -> list[tuple[Inputs, int]
         return []
     last_flow = still if video.last_ticks > 1 or video.last_flow is None else video.last_flow
     return [
-        (_by_stream(video.last_image, still), video.last_ticks - 1),
-        (_by_stream(video.last_image, last_flow), 1),
+        (_by_kind(video.last_image, still), video.last_ticks - 1),
+        (_by_kind(video.last_image, last_flow), 1),
     ]
 
 
@@ -100,5 +100,5 @@ def _flow_inputs(flow: Tensor, settings: ExtractSettings) -> Tensor:
     return flow_levels(torch.stack(views, dim=1), settings.flow_clamp, settings.flow_rounding)
 
 
-def _by_stream(image: Tensor | None, flow: Tensor | None) -> Inputs:
+def _by_kind(image: Tensor | None, flow: Tensor | None) -> Inputs:
     return {name: value for name, value in (("rgb", image), ("flow", flow)) if value is not None}

@@ -59,6 +59,8 @@ class _Networks:
         self._num_windows = max(1, extractor.batch // crops)
         self._num_clips = self._num_windows * crops
         self._batch: list[tuple[Passage, list[Inputs]]] = []
+        self._clip_ticks = extractor.clip_ticks()
+        self._before, _ = extractor.reach()
 
     def add_inputs(self, video: Passage, inputs: list[tuple[Inputs, int]]) -> Iterator[Result]:
         """Take inputs, each with its ticks; gives the videos that end with a batch that they fill."""
@@ -70,7 +72,7 @@ class _Networks:
 
     def end_video(self, video: Passage, record: DecodeRecord) -> Iterator[Result]:
         """A video has no more inputs."""
-        if window := video.windows.final():
+        for window in video.windows.final():
             yield from self._add_window(video, window)
         video.record = record
         if _is_finished(video):
@@ -125,8 +127,10 @@ class _Networks:
 
     def _rows(self, windows: Sequence[list[Inputs]], stream: str) -> np.ndarray:
         """Features of one stream, float32 [windows, D]; crops averaged, or one after the other."""
+        kind = "flow" if stream == "flow" else "rgb"
+        ticks = [self._before + tick for tick in self._clip_ticks[stream]]
         levels = torch.cat(
-            [clip([inputs[stream] for inputs in window]) for window in windows]
+            [clip([window[tick][kind] for tick in ticks]) for window in windows]
         )  # [windows x crops, ...]
         # Filled up to the same size always, so that features do not depend on it.
         filled = torch.cat([levels, levels.new_zeros(self._num_clips - len(levels), *levels.shape[1:])])
@@ -172,7 +176,7 @@ def _features(video: Passage, extractor: Extractor) -> VideoFeatures | HrproErro
     if video.ticks != video.record.ticks:
         return HrproError(f"{video.video_id}: its decoders disagree on its frames; re-encode it")
     try:
-        streams = {str(stream): video.rows.pop(stream).array() for stream in extractor.settings.streams}
+        streams = {stream: video.rows.pop(stream).array() for stream in extractor.backbones}
     except HrproError as error:
         return error
     source = video.source | {"fps": round(video.facts.fps, 6)}

@@ -11,7 +11,7 @@ from hrpro_pipeline.extract.preprocess import Windows
 from hrpro_pipeline.extract.rows import Rows
 from hrpro_pipeline.extract.video.process import DecodeRecord, StreamItem, VideoFacts
 
-# Input of the networks for one frame of the clock: uint8 [crops, channels, side, side] by stream.
+# Input of the networks for one frame of the clock: uint8 [crops, channels, side, side] by kind, rgb or flow.
 Inputs = dict[str, Tensor]
 
 
