@@ -26,7 +26,9 @@ from hrpro_pipeline.data.features import StoredFeatures, check_uniform, list_fea
 from hrpro_pipeline.data.inputs import Inputs
 from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.run_inputs import write_inputs
+from hrpro_pipeline.data.suggestions import DOUBTS_FILE, write_suggestions
 from hrpro_pipeline.errors import HrproError, UsageError
+from hrpro_pipeline.infer.doubts import describe_doubts, doubts_of
 from hrpro_pipeline.infer.evaluator import Measure, evaluator, point_measure, segment_measure
 from hrpro_pipeline.infer.held_out import calibrate
 from hrpro_pipeline.models.calibration import Calibration
@@ -49,7 +51,8 @@ Features = np.ndarray | StoredFeatures
 class Training:
     """Train all stages on cached features and points, and write a RUN folder.
 
-    The last checkpoint becomes the model, unless `validate_on` or `best_on_test` is given.
+    The last checkpoint becomes the model, unless `validate_on` or `best_on_test` is given. `doubts.csv` in the run
+    ranks the points that seem misplaced and the actions that seem forgotten.
 
     Args:
         features: FEATURES folder.
@@ -157,6 +160,10 @@ class Training:
             save_model(Path(self.out) / FILE_NAME, model)
         if launch.rank() == 0:
             write_inputs(Path(self.out), inputs, self.evaluate_on)
+            doubts = doubts_of(model, data, device)
+            file = Path(self.out) / DOUBTS_FILE
+            write_suggestions(file, doubts)
+            log.info("labels worth a second look: %s: %s", describe_doubts(doubts), file)
         return model
 
     def _rehearse(
