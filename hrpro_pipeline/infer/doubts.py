@@ -20,6 +20,7 @@ from hrpro_pipeline.data.suggestions import WORTH_A_LOOK, Suggestion
 from hrpro_pipeline.infer.answer import apart
 from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.infer.held_out import calibrate
+from hrpro_pipeline.infer.neighbors import agreement_of_neighbors
 from hrpro_pipeline.models.candidates import prototype_cosines, score_snippets
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import or_on_cpu
@@ -28,15 +29,22 @@ from hrpro_pipeline.models.device import or_on_cpu
 _LEAST_PROBABILITY = 0.2
 # Share of the usual score from which on a moment looks like an action of another class than its point says.
 _LIKE_AN_ACTION = 0.5
+# A point that no neighbor agrees with may still be right; how well a point fits whose doubt is one half.
+_LEAST_AGREEMENT = 0.2
+_DOUBTFUL_FIT = 0.2
 
 
 @dataclass(frozen=True)
 class Points:
-    """Points of a video on the snippet axis: positions [K], labels [K], and moments without an action [B]."""
+    """Points of a video on the snippet axis: positions [K], labels [K], and moments without an action [B].
+
+    `agreement` [K] is that of `neighbors.agreement_of_neighbors`.
+    """
 
     positions: np.ndarray
     labels: np.ndarray
     background: np.ndarray
+    agreement: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -112,9 +120,9 @@ def label_doubts(
 ) -> list[Suggestion]:
     """All points, and all likely actions without a point, of the videos that have points; most doubtful first.
 
-    The score of a point is 1 - x^2, where x is the score of its class there, as a share of the highest in the video or
-    of what points of its class usually have, whichever is more: half at x = 0.7, below which four in five of planted
-    points were misplaced. The score of an action is its probability.
+    The score of a point rests on three things: the score of its class there, as a share of the highest in the video or
+    of what points of its class usually have, whichever is more; and as a share of the best score of any class there;
+    and the agreement of its nearest neighbors in other videos. The score of an action is its probability.
     """
     usual = usual_scores(evidence, points)
     doubts: list[Suggestion] = []
@@ -152,10 +160,13 @@ def _misplaced(
 ) -> list[Suggestion]:
     highest = np.maximum(evidence.scores.max(axis=0), usual)
     suggestions = []
-    for position, label in zip(points.positions, points.labels, strict=True):
-        here = np.array([_near(evidence.scores[:, other], position) for other in range(len(classes))]) / highest
+    for position, label, agreement in zip(points.positions, points.labels, points.agreement, strict=True):
+        scores = np.array([_near(of_class, position) for of_class in evidence.scores.T])
+        here = scores / highest
+        fit = here[label] * scores[label] / scores.max() * (_LEAST_AGREEMENT + agreement)
         item = Suggestion(
-            *(video_id, float(clock.to_seconds(position)), classes[label], "misplaced"), float(1 - here[label] ** 2)
+            *(video_id, float(clock.to_seconds(position)), classes[label], "misplaced"),
+            float(_DOUBTFUL_FIT / (_DOUBTFUL_FIT + fit)),
         )
         if item.score >= WORTH_A_LOOK and here.max() > 2 * here[label] and here.max() >= _LIKE_AN_ACTION:
             item = replace(item, suggested_label=classes[int(here.argmax())])
@@ -174,7 +185,11 @@ def _near(score: np.ndarray, position: float) -> float:
 
 def points_of(videos: Sequence[TrainingVideo]) -> dict[str, Points]:
     """The points of training videos by video id."""
-    return {video.video_id: Points(video.positions, video.labels, video.background) for video in videos}
+    agreement = agreement_of_neighbors(videos)
+    return {
+        video.video_id: Points(video.positions, video.labels, video.background, agreement[video.video_id])
+        for video in videos
+    }
 
 
 def describe_doubts(doubts: Sequence[Suggestion]) -> str:

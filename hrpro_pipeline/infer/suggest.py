@@ -59,7 +59,7 @@ def _moments(evidence: Evidence, background: np.ndarray, usual: np.ndarray) -> n
 
     One at least, where it is most like an action, unless people saw already that there is none.
     """
-    rows = unlabeled(evidence.detections, Points(np.empty(0), np.empty(0, np.int64), background))
+    rows = unlabeled(evidence.detections, Points(np.empty(0), np.empty(0, np.int64), background, np.empty(0)))
     if len(rows) or len(background):
         return rows
     snippet, label = np.unravel_index((evidence.scores / usual).argmax(), evidence.scores.shape)
