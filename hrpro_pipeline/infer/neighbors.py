@@ -14,10 +14,9 @@ _RADII = (1, 6)
 
 
 def agreement_of_neighbors(videos: Sequence[TrainingVideo]) -> dict[str, np.ndarray]:
-    """Of each point, how many of the 15 nearest points of other videos are of its class, as a share.
+    """Of each point, the share of the 15 nearest points of other videos that are of its class.
 
-    The share is of as many as there could be, where the other videos have fewer points of the class; 1 where they have
-    none.
+    Fewer are asked where the other videos have fewer points of the class; 1 where they have none.
 
     Returns:
         [K] by video id.
@@ -41,10 +40,11 @@ def agreement_of_neighbors(videos: Sequence[TrainingVideo]) -> dict[str, np.ndar
         distance[:, video_of_point == index] = np.inf
         nearest = np.argsort(distance, axis=1)[:, :_NUM_NEIGHBORS]
         is_other = np.isfinite(np.take_along_axis(distance, nearest, axis=1))
-        alike = ((labels[nearest] == video.labels[:, None]) & is_other).sum(axis=1)
         of_class = np.array([(labels[video_of_point != index] == label).sum() for label in video.labels])
-        possible = np.minimum(of_class, _NUM_NEIGHBORS)
-        agreement[video.video_id] = np.where(possible > 0, alike / np.maximum(possible, 1), 1.0)
+        asked = np.minimum(of_class, _NUM_NEIGHBORS)
+        is_asked = np.arange(nearest.shape[1]) < asked[:, None]
+        alike = ((labels[nearest] == video.labels[:, None]) & is_asked & is_other).sum(axis=1)
+        agreement[video.video_id] = np.where(asked > 0, alike / np.maximum(asked, 1), 1.0)
     return agreement
 
 
