@@ -109,19 +109,3 @@ def test_a_file_with_damaged_structure_is_refused_in_one_line(tmp_path: Path, se
         assert read_features(path).streams
     except HrproError as error:
         assert str(error).startswith(str(path)) and "\n" not in str(error)
-
-
-def test_ids_of_an_archive_are_those_of_videos(tmp_path: Path) -> None:
-    """A file is matched with its video by the id that the video would have."""
-    folder = tmp_path / "archive" / "features" / "train"
-    folder.mkdir(parents=True)
-    for name in ("John's clip", "Cafe\u0301"):
-        np.save(folder / f"{name}.npy", np.ones((4, 8), np.float32))
-    truth = {"Caf\u00e9": {"duration": 2.5, "annotations": []}}
-    (tmp_path / "archive" / "gt_full.json").write_text(json.dumps({"database": truth}), encoding="utf-8")
-    ids = import_archive(tmp_path / "archive", tmp_path / "out", SnippetClock())
-    assert sorted(ids) == ["Caf\u00e9", "John_s clip"]
-    assert read_header(tmp_path / "out" / "Caf\u00e9.h5").duration_seconds == 2.5
-    np.save(folder / "John&s clip.npy", np.ones((4, 8), np.float32))
-    (problem,) = problems_of(import_archive, tmp_path / "archive", tmp_path / "out", SnippetClock())
-    assert "a second file for video John_s clip, beside train/John" in problem

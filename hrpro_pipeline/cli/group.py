@@ -30,6 +30,7 @@ COMMANDS = {
     "info": ("info:info", "Say what a FEATURES folder, a feature file, a RUN or a model holds."),
     "points": ("points:points", "Draw one point label in each annotated segment."),
     "report": ("report:report", "Show detections on one HTML page."),
+    "suggest": ("suggest:suggest", "Rank the moments that are worth most to label next."),
     "summary": ("summary:summary", "Counts, durations and agreement of labels."),
     "train": ("train:train", "Train a detector on features and one point an action."),
     "weights": ("weights:weights", "List, download or verify the weights of the networks."),

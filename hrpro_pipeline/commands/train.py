@@ -26,17 +26,27 @@ from hrpro_pipeline.data.features import StoredFeatures, list_features, read_hea
 from hrpro_pipeline.data.inputs import Inputs
 from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.run_inputs import write_inputs
+from hrpro_pipeline.data.suggestions import DOUBTS_FILE, write_suggestions
 from hrpro_pipeline.data.uniform import check_uniform
 from hrpro_pipeline.errors import HrproError, UsageError
-from hrpro_pipeline.infer.evaluator import Measure, WatchedVideo, evaluator, point_measure, segment_measure
+from hrpro_pipeline.infer.doubts import describe_doubts, doubts_of
+from hrpro_pipeline.infer.evaluator import (
+    Measure,
+    WatchedVideo,
+    evaluator,
+    point_measure,
+    segment_measure,
+    watched,
+)
 from hrpro_pipeline.infer.held_out import calibrate
 from hrpro_pipeline.models.calibration import Calibration
-from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, dividing_heads, save_model
+from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, dividing_heads, load_model, save_model
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.models.snippet import prototype_similarity
 from hrpro_pipeline.show.training import Sample, heat_map, timeline
 from hrpro_pipeline.train.checkpoints import check_empty
 from hrpro_pipeline.train.trainer import Draw, Selection, Watch, train
+from hrpro_pipeline.train.warm_start import describe_start, warm_settings
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +58,8 @@ _REHEARSAL = "held_out"
 class Training:
     """Train all stages on cached features and points, and write a RUN folder.
 
-    The last checkpoint becomes the model, unless `validate_on` or `best_on_test` is given.
+    The last checkpoint becomes the model, unless `validate_on` or `best_on_test` is given. `doubts.csv` in the run
+    ranks the points that seem misplaced and the actions that seem forgotten.
 
     Args:
         features: FEATURES folder.
@@ -68,6 +79,8 @@ class Training:
         seed: of initial weights, order and dropout.
         resume: go on from the last checkpoint in `out`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        warm_start: RUN folder or `model.pt` to go on from, with other points: its weights, for the classes that both
+            have, and a quarter of the steps. No videos are held out; the answer is that of the model before.
         stage1: a model of the same settings and data whose stage 1 is taken instead of training it.
 
     Returns:
@@ -104,12 +117,14 @@ class Training:
     seed: int = 0
     resume: bool = False
     device: str = "auto"
+    warm_start: str | Path | None = None
     stage1: TrainedModel | None = None
 
     @property
     def inputs(self) -> Inputs:
         """The paths alone."""
-        optional = (None if path is None else Path(path) for path in (self.annotations, self.videos, self.ambiguous))
+        paths = (self.annotations, self.videos, self.ambiguous, self.warm_start)
+        optional = (None if path is None else Path(path) for path in paths)
         return Inputs(Path(self.features), Path(self.points), *optional)
 
     def run(self) -> TrainedModel:
@@ -119,44 +134,67 @@ class Training:
         inputs = self.inputs
         truth = read_annotations(inputs.annotations) if inputs.annotations is not None else {}
         data = _training_set(inputs, truth, settings)
-        settings = _with_heads(_with_extraction(settings, data), data)
-        watched: dict[str, WatchedVideo] = {}
+        labeled = data
+        settings, start = self._warm_start(_with_heads(_with_extraction(settings, data), data), data)
+        to_watch: dict[str, WatchedVideo] = {}
         measures: list[Measure] = []
         select = None
         if self.evaluate_on is not None:
             evaluated = _evaluated_videos(truth, self.evaluate_on, settings.evaluate.exclude)
-            watched |= _features_of(inputs.features, evaluated, data, self.evaluate_on)
+            to_watch |= _features_of(inputs.features, evaluated, data, self.evaluate_on)
             measures.append(segment_measure(evaluated, settings.evaluate.tiou, self.evaluate_on))
             if self.best_on_test:
                 select = Selection("average", f"{self.evaluate_on}, the subset that it was evaluated on")
         if self.validate_on is not None:
             data, validation = self._split(data)
-            watched |= _watched(validation)
+            to_watch |= watched(validation)
             measures.append(point_measure(validation))
             select = _by_points_of(validation)
         ambiguous = read_ambiguous(inputs.ambiguous) if inputs.ambiguous is not None else {}
-        evaluate = evaluator(watched, ambiguous, measures) if measures else None
+        evaluate = evaluator(to_watch, ambiguous, measures) if measures else None
         device = resolve_device(self.device)
-        calibration = None
-        if settings.answer.held_out and self.validate_on is None and not self.best_on_test and self.stage1 is None:
-            settings, calibration = self._rehearse(data, settings, device)
+        settings, calibration = self._answer_before(data, settings, start, device)
         model = train(
             data,
             settings,
             Path(self.out),
             seed=self.seed,
             device=device,
-            watch=Watch(evaluate, select, _drawing(data, truth, watched)),
+            watch=Watch(evaluate, select, _drawing(data, truth, to_watch)),
             resume=self.resume,
             stage1=None if self.stage1 is None else self.stage1.snippet,
             calibration=calibration,
+            start=start,
         )
         if settings.answer.held_out and self.validate_on is not None and launch.rank() == 0:
             model.calibration = calibrate(model, validation, device)
             save_model(Path(self.out) / FILE_NAME, model)
         if launch.rank() == 0:
             write_inputs(Path(self.out), inputs, self.evaluate_on)
+            if model.calibration is not None:
+                _write_doubts(Path(self.out) / DOUBTS_FILE, model, labeled, device)
         return model
+
+    def _warm_start(self, settings: Settings, data: TrainingSet) -> tuple[Settings, TrainedModel | None]:
+        """Settings with fewer steps, and the model to go on from; the settings alone where there is none."""
+        if self.warm_start is None:
+            return settings, None
+        start = load_model(Path(self.warm_start))
+        settings = warm_settings(settings, start, len(data.videos))
+        log.info("going on from %s: %s", self.warm_start, describe_start(start, data, settings))
+        return settings, start
+
+    def _answer_before(
+        self, data: TrainingSet, settings: Settings, start: TrainedModel | None, device: torch.device
+    ) -> tuple[Settings, Calibration | None]:
+        """What the answer of the model will be as far as that is known before it is trained; see `_rehearse`."""
+        if self.validate_on is not None or self.best_on_test:
+            return settings, None
+        if start is not None:
+            return settings, start.calibration
+        if settings.answer.held_out and self.stage1 is None:
+            return self._rehearse(data, settings, device)
+        return settings, None
 
     def _rehearse(
         self, data: TrainingSet, settings: Settings, device: torch.device
@@ -176,7 +214,7 @@ class Training:
             return settings, None
         part, videos = hold_out(data, held_out)
         log.info("first a run that holds out %d videos, to learn what the answer is", len(videos))
-        watch = Watch(evaluator(_watched(videos), {}, [point_measure(videos)]), _by_points_of(videos))
+        watch = Watch(evaluator(watched(videos), {}, [point_measure(videos)]), _by_points_of(videos))
         run = Path(self.out) / _REHEARSAL
         model = train(part, settings, run, seed=self.seed, device=device, watch=watch, resume=self.resume)
         if settings.pyramid.steps and model.pyramid is None:
@@ -191,12 +229,14 @@ class Training:
         return hold_out(data, read_ids(Path(self.validate_on)))
 
 
+def _write_doubts(file: Path, model: TrainedModel, data: TrainingSet, device: torch.device) -> None:
+    doubts = doubts_of(model, data, device)
+    write_suggestions(file, doubts)
+    log.info("labels worth a second look: %s: %s", describe_doubts(doubts), file)
+
+
 def _by_points_of(videos: Sequence[TrainingVideo]) -> Selection:
     return Selection("point_mAP", f"the points of {len(videos)} validation videos")
-
-
-def _watched(videos: Sequence[TrainingVideo]) -> dict[str, WatchedVideo]:
-    return {video.video_id: WatchedVideo(video.features, video.clock) for video in videos}
 
 
 train_detector = function_of(Training, "train_detector")
@@ -274,7 +314,7 @@ def _features_of(
     return arrays
 
 
-def _drawing(data: TrainingSet, truth: Mapping[str, VideoAnnotation], watched: Mapping[str, WatchedVideo]) -> Draw:
+def _drawing(data: TrainingSet, truth: Mapping[str, VideoAnnotation], others: Mapping[str, WatchedVideo]) -> Draw:
     """Draws the timelines of a few videos of middling length: at most two to train on and two to evaluate on."""
     label_of = {name: label for label, name in enumerate(data.classes)}
     points = {
@@ -282,7 +322,7 @@ def _drawing(data: TrainingSet, truth: Mapping[str, VideoAnnotation], watched: M
         for video in data.videos
     }
     samples = []
-    for group in (_watched(data.videos), watched):
+    for group in (watched(data.videos), others):
         by_length = sorted(group, key=lambda video_id: len(group[video_id].features))
         for video_id in by_length[max(0, len(by_length) // 2 - 1) :][:2]:
             segments = truth[video_id].segments if video_id in truth else ()

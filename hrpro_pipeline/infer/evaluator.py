@@ -34,6 +34,11 @@ class WatchedVideo:
     clock: SnippetClock
 
 
+def watched(videos: Sequence[TrainingVideo]) -> dict[str, WatchedVideo]:
+    """Training videos, by id, as videos to detect in."""
+    return {video.video_id: WatchedVideo(video.features, video.clock) for video in videos}
+
+
 # Detections by video, rows [M, 4] of start and end in seconds, class, score.
 DetectionRows = Mapping[str, np.ndarray]
 # Takes detections and the class names, gives numbers by name.
