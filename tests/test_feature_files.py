@@ -19,6 +19,7 @@ from hrpro_pipeline import import_features
 from hrpro_pipeline.data.feature_files.axes import axes_of
 from hrpro_pipeline.data.feature_files.clocks import Sidecar
 from hrpro_pipeline.data.feature_files.layout import recognize
+from hrpro_pipeline.data.features import read_header
 from hrpro_pipeline.data.resampling import resample
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError, UsageError
