@@ -27,6 +27,7 @@ COMMANDS = {
     "figures": ("figures:figures", "Draw the paper's figures from a run."),
     "import": ("imports:import_group", "Take over published features and checkpoints."),
     "info": ("info:info", "Say what a FEATURES folder, a feature file, a RUN or a model holds."),
+    "label": ("label:label", "Set points in videos in the browser."),
     "points": ("points:points", "Draw one point label in each annotated segment."),
     "report": ("report:report", "Show detections on one HTML page."),
     "summary": ("summary:summary", "Counts, durations and agreement of labels."),

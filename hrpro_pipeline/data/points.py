@@ -13,6 +13,9 @@ from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.data.tables import Table, clock_seconds, has_decimal_commas, read_table
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
+# The class of a point at which a person said that no action is.
+BACKGROUND = "(background)"
+
 
 @dataclass(frozen=True)
 class Point:
