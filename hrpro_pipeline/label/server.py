@@ -199,6 +199,7 @@ def listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen(128)  # whoever hears of the address may ask at once
     except OSError as error:
         listener.close()
         raise HrproError(

@@ -1,0 +1,320 @@
+"""The labeling page in a real browser: what is pressed is what is saved, whatever the video and whatever dies."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import skip_or_fail
+from label_pages import Labeling, LabelTab, half_frames, write_numbered
+from make_videos import X264_B, X265
+
+from hrpro_pipeline.extract.video.probe import probe
+
+UNEVEN = [40 * k + 23 * (k % 3 == 1) + 160 * (k > 40) for k in range(100)]
+EARLY = [40 * k - 280 for k in range(107)]
+# File -> arguments of `write_video`; whether a browser needs a copy.
+VIDEOS: dict[str, tuple[dict[str, Any], bool]] = {
+    "constant.mp4": (X264_B | {"audio": "aac"}, False),
+    "uneven.mp4": (X264_B | {"milliseconds": UNEVEN, "count": 100}, False),
+    "edited.mp4": (X264_B | {"milliseconds": EARLY, "count": 107}, True),
+    "old.avi": ({"codec": "mpeg4", "options": {"bf": "2", "g": "12", "q": "2"}}, True),
+    "hevc.mp4": (X265, True),
+}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("numbered")
+    for name, (options, _) in VIDEOS.items():
+        write_numbered(folder / name, **options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def launch() -> Iterator[Any]:
+    """Starts a browser."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        skip_or_fail("there is no chromium to open the page with")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        skip_or_fail("playwright is not installed: pip install playwright (its own browsers are not needed)")
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--mute-audio"]
+    with sync_playwright() as started:
+        yield lambda: started.chromium.launch(executable_path=program, args=options)
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Any) -> Iterator[Any]:
+    chromium = launch()
+    yield chromium
+    chromium.close()
+
+
+CLASSES = ["--class", "pour", "--class", "stir", "--class", "wipe"]
+BY_KEY = {"1": "pour", "2": "stir", "3": "wipe"}
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_key_presses_are_points_at_the_frames_on_screen(
+    name: str, videos: Path, browser: Any, tmp_path: Path
+) -> None:
+    info = probe(videos / name)
+    first = 7 if name == "edited.mp4" else 0  # that many numbered frames are cut off
+    count = 30 if name in ("constant.mp4", "uneven.mp4") else 12
+    with Labeling(tmp_path, videos / name, *CLASSES) as labeling:
+        assert bool(labeling.get("video/0/facts")["copy_reason"]) == VIDEOS[name][1]
+        tab = LabelTab(browser, labeling.address)
+        pressed = tab.label_while_playing(count)
+        rows = labeling.rows()
+        tab.close()
+    assert len(pressed) == count
+    assert len(rows) == count
+    frames = [frame - first for _, frame in pressed]
+    expected = sorted(zip(info.timestamps[frames], (BY_KEY[key] for key, _ in pressed), strict=True))
+    assert [label for _, label, _ in sorted(rows, key=lambda row: (row[2], row[1]))] == [label for _, label in expected]
+    apart = np.abs(np.array([row[2] for row in rows]) - np.array([seconds for seconds, _ in expected]))
+    assert (apart <= half_frames(info.timestamps, info.duration_seconds, sorted(frames))).all(), apart
+    assert np.isin(np.round(info.timestamps, 6), [row[2] for row in rows]).sum() == len({row[2] for row in rows})
+    assert tab.logged == []
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_steps_show_the_frame_that_is_named(name: str, videos: Path, browser: Any, tmp_path: Path) -> None:
+    first = 7 if name == "edited.mp4" else 0
+    with Labeling(tmp_path, videos / name) as labeling:
+        tab = LabelTab(browser, labeling.address)
+        tab.ready()
+        shown = []
+        for key in ("ArrowRight", "ArrowRight", "Shift+ArrowRight", "ArrowLeft", "End", "ArrowLeft", "Home"):
+            tab.press(key)
+            tab.page.wait_for_timeout(120)
+            tab.ready()
+            tab.wait(f"window.readFrame() - {first} === hrpro.player.index")
+            shown.append(tab.get("hrpro.player.index"))
+        tab.close()
+    count = len(probe(videos / name).timestamps)
+    assert shown[:2] == [1, 2]
+    assert shown[4:] == [count - 1, count - 2, 0]
+
+
+def test_undo_and_redo_go_through_everything(videos: Path, browser: Any, tmp_path: Path) -> None:
+    with Labeling(tmp_path, videos / "constant.mp4", *CLASSES) as labeling:
+        tab = LabelTab(browser, labeling.address)
+        tab.label_while_playing(6)
+        tab.press(">", "d", "Delete", "[", "n")
+        tab.page.keyboard.type("half hidden")
+        tab.press("Enter")
+        tab.saved()
+        content = labeling.points.read_text()
+        assert "half hidden" in content
+        assert tab.get("hrpro.model.canUndo") is True
+        while tab.get("hrpro.model.canUndo"):
+            tab.press("Control+z")
+            tab.page.wait_for_timeout(60)
+            tab.saved()
+        assert labeling.rows() == []
+        assert labeling.points.with_name("points.csv.done").read_text() == ""
+        while tab.get("hrpro.model.canRedo"):
+            tab.press("Control+Shift+z")
+            tab.page.wait_for_timeout(60)
+            tab.saved()
+        assert labeling.points.read_text() == content
+        tab.close()
+
+
+def test_killed_server_and_killed_browser_lose_at_most_the_last_key(
+    videos: Path, launch: Any, tmp_path: Path
+) -> None:
+    for victim in ("server", "browser"):
+        folder = tmp_path / victim
+        folder.mkdir()
+        browser = launch()
+        labeling = Labeling(folder, videos / "constant.mp4", *CLASSES)
+        try:
+            tab = LabelTab(browser, labeling.address)
+            tab.ready()
+            tab.press("Home", "Space")
+            for number in range(10):
+                tab.press("123"[number % 3])
+                tab.page.wait_for_timeout(70)
+            if victim == "server":
+                labeling.process.kill()
+                tab.press("1")
+                tab.wait("document.getElementById('status').className === 'lost'")
+            else:
+                # The browser and all of its processes: as the system does when memory is short.
+                pid = int(tab.get("0") or 0) or _pid_of_browser(folder)
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            if victim == "server":
+                browser.close()
+            labeling.end(signal.SIGKILL)
+        assert 9 <= len(labeling.rows()) <= 10
+        with Labeling(folder, videos / "constant.mp4") as again:
+            state = again.get("state")
+            assert state["undo"] == len(again.rows()) == len(labeling.rows())
+
+
+def _pid_of_browser(folder: Path) -> int:
+    """The youngest chromium that is not a part of another one and was started by this process."""
+    best = (0.0, 0)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            started = entry.stat().st_mtime
+        except OSError:
+            continue
+        if b"chrom" in words[0] and b"--mute-audio" in words and not any(word.startswith(b"--type=") for word in words):
+            best = max(best, (started, int(entry.name)))
+    assert best[1]
+    return best[1]
+
+
+def test_two_pages_do_not_overwrite_each_other(videos: Path, browser: Any, tmp_path: Path) -> None:
+    with Labeling(tmp_path, videos / "constant.mp4", *CLASSES) as labeling:
+        one, other = LabelTab(browser, labeling.address), LabelTab(browser, labeling.address)
+        for tab in (one, other):
+            tab.ready()
+        one.press("1", "ArrowRight", "1", "ArrowRight")
+        other.press("Shift+ArrowRight", "2")
+        for tab in (one, other):
+            tab.wait("Object.keys(hrpro.model.tables.points).length === 3")
+        # The same point: the other page does not yet know that it is gone.
+        one.press("Home", "]", "[")
+        key = one.get("document.querySelector('#points [data-key]').dataset.key")
+        refused = labeling.post(
+            "change", {"changes": [{"table": "points", "key": key, "before": one.get(f"hrpro.model.tables.points['{key}']"),
+                                    "after": None}]}
+        )
+        assert refused["sequence"] > 0
+        one.wait("Object.keys(hrpro.model.tables.points).length === 2")
+        # By hand, in another program.
+        text = labeling.points.read_text()
+        labeling.points.write_text(text + "constant,wipe,3.0\n")
+        for tab in (one, other):
+            tab.wait("Object.keys(hrpro.model.tables.points).length === 3")
+        one.press("End", "3")
+        one.saved()
+        assert sorted(label for _, label, _ in labeling.rows()) == ["pour", "stir", "wipe", "wipe"]
+        # A file that cannot be read is not overwritten.
+        broken = labeling.points.read_text() + "constant,wipe,soon\n"
+        labeling.points.write_text(broken)
+        one.wait("document.getElementById('status').className === 'broken'")
+        one.press("Home", "3")
+        one.wait("document.getElementById('toast').textContent.includes('soon')")
+        assert labeling.points.read_text() == broken
+        one.close()
+        other.close()
+
+
+def test_ten_thousand_videos(browser: Any, tmp_path: Path, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(10_000):
+        (folder / f"clip_{number:05}.mp4").touch()
+    shutil.copy(videos / "constant.mp4", folder / "clip_00000.mp4")
+    with Labeling(tmp_path, folder) as labeling:
+        tab = LabelTab(browser, labeling.address)
+        tab.ready()
+        assert tab.get("hrpro.list.shown.length") == 10_000
+        assert tab.get("document.querySelectorAll('.row').length") < 60
+        slowest = tab.get(
+            """async () => {
+              const box = document.getElementById("list"); let last = performance.now(), slowest = 0;
+              for (let step = 0; step < 60; step += 1) {
+                box.scrollTop += 7000;
+                await new Promise(requestAnimationFrame);
+                const now = performance.now(); slowest = Math.max(slowest, now - last); last = now;
+              }
+              return slowest; }"""
+        )
+        searched = tab.get(
+            """async () => {
+              const input = document.getElementById("search"); const start = performance.now();
+              input.value = "clip 0987"; input.dispatchEvent(new Event("input"));
+              await new Promise(requestAnimationFrame);
+              return performance.now() - start; }"""
+        )
+        assert tab.get("hrpro.list.shown.length") == 10
+        with capsys.disabled():
+            print(f"\n10,000 videos: slowest frame of scrolling {slowest:.0f} ms, search {searched:.0f} ms")
+        assert slowest < 250
+        assert searched < 250
+        assert tab.logged == []
+        tab.close()
+
+
+def test_keyboard_alone(videos: Path, browser: Any, tmp_path: Path) -> None:
+    with Labeling(tmp_path, videos) as labeling:
+        tab = LabelTab(browser, labeling.address)
+        tab.ready()
+        tab.press("/")
+        tab.page.keyboard.type("uneven")
+        tab.press("Enter")
+        tab.wait("document.getElementById('title').textContent === 'uneven'")
+        tab.ready()
+        tab.press("Shift+ArrowRight", "a")
+        tab.page.keyboard.type("open the door")
+        tab.press("Enter", "ArrowRight", "ArrowRight", "1", "<", "c")
+        tab.page.keyboard.type("close")
+        tab.press("Enter", "d", "?", "Escape", "PageUp")
+        tab.wait("document.getElementById('title').textContent !== 'uneven'")
+        tab.saved()
+        times = np.round(probe(videos / "uneven.mp4").timestamps, 6).tolist()
+        index = next(index for index in range(len(times)) if times[index + 1] > 1.0)
+        assert labeling.rows() == [("uneven", "open the door", times[index]), ("uneven", "close", times[index + 1])]
+        assert labeling.points.with_name("points.csv.done").read_text() == "uneven\n"
+        # Tab reaches everything, and what has the focus shows it and says what it is.
+        names = []
+        for _ in range(60):
+            tab.press("Tab")
+            names.append(
+                tab.get(
+                    """() => { const e = document.activeElement;
+                    return e === document.body ? null : [e.id || e.dataset.do || e.className,
+                      (e.ariaLabel || e.textContent || e.placeholder || "").trim(), getComputedStyle(e).outlineStyle]; }"""
+                )
+            )
+        seen = [name for name in names if name]
+        assert {"search", "list", "play", "points", "new-class", "done"} <= {name for name, _, _ in seen}
+        assert all(text for _, text, _ in seen)
+        assert all(outline != "none" for _, _, outline in seen)
+        tab.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768), (820, 1180)])
+def test_nothing_is_out_of_sight(width: int, height: int, videos: Path, browser: Any, tmp_path: Path) -> None:
+    with Labeling(tmp_path, videos, *CLASSES) as labeling:
+        tab = LabelTab(browser, labeling.address, width, height, has_touch=width < 1200)
+        tab.ready()
+        outside = tab.get(
+            """() => [...document.querySelectorAll("header *, main *, aside *")].filter((e) => {
+              const box = e.getBoundingClientRect();
+              return e.checkVisibility() && box.width && (box.right > innerWidth + 1 || box.left < -1);
+            }).map((e) => e.id || e.className)"""
+        )
+        assert outside == []
+        sides = tab.get(
+            """() => [...document.querySelectorAll("#controls button, aside button")]
+              .filter((e) => e.checkVisibility()).map((e) => Math.min(e.offsetWidth, e.offsetHeight))"""
+        )
+        assert min(sides) >= (40 if width < 1200 else 30)
+        if width < 1200:
+            tab.page.tap("#show-list")
+            tab.wait("document.getElementById('list').checkVisibility()")
+            tab.page.tap(".row:nth-child(2)")
+            tab.ready()
+            tab.page.tap("#classes .class")
+            tab.saved()
+            assert len(labeling.rows()) == 1
+        tab.close()
