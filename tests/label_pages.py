@@ -5,9 +5,7 @@ import os
 import re
 import signal
 import subprocess
-import time
 import urllib.request
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +32,13 @@ window.readFrame = () => {{
   return number;
 }};
 window.pressed = [];
-document.addEventListener("keydown", (event) => {{
-  if ("123".includes(event.key)) window.pressed.push([event.key, window.readFrame()]);
+// Before the page knows of the key, and after it has done all it does: the player does not wait meanwhile.
+window.addEventListener("keydown", (event) => {{
+  if ("123".includes(event.key) && document.getElementById("video")) window.before = window.readFrame();
 }}, true);
+window.addEventListener("DOMContentLoaded", () => document.addEventListener("keydown", (event) => {{
+  if ("123".includes(event.key)) window.pressed.push([event.key, window.before, window.readFrame()]);
+}}));
 """
 
 
@@ -110,9 +112,9 @@ class LabelTab:
         self.logged: list[str] = []
         self.page.on("console", lambda message: self.logged.append(message.text))
         self.page.on("pageerror", lambda error: self.logged.append(str(error)))
+        self.page.add_init_script(READ_FRAME)
         self.page.goto(address)
         self.wait("window.hrpro !== undefined")
-        self.page.evaluate(READ_FRAME)
 
     def wait(self, expression: str, seconds: float = 30) -> None:
         """Until it is true. (Playwright's own wait evaluates a string in the page, whose policy forbids that.)"""
@@ -133,8 +135,8 @@ class LabelTab:
     def get(self, expression: str) -> Any:
         return self.page.evaluate(expression)
 
-    def label_while_playing(self, count: int, pause_ms: int = 80) -> list[tuple[str, int]]:
-        """Press keys 1, 2, 3 in turn while it plays -> (key, number of the frame that was on screen) of each press."""
+    def label_while_playing(self, count: int, pause_ms: int = 80) -> list[tuple[str, int, int]]:
+        """Press keys 1, 2, 3 in turn while it plays -> (key, frames on screen before and after the page took it)."""
         self.ready()
         self.press("Home", "Space")
         self.wait("hrpro.player.video.currentTime > 0.1")
@@ -143,17 +145,16 @@ class LabelTab:
             self.page.wait_for_timeout(pause_ms)
         self.press("k")
         self.saved()
-        pressed = self.get("window.pressed.splice(0)")
-        return [(str(key), int(frame)) for key, frame in pressed]
+        return [(str(key), int(before), int(after)) for key, before, after in self.get("window.pressed.splice(0)")]
+
+    def open(self, video_id: str) -> None:
+        """Search for a video and open it, by keys."""
+        self.press("/")
+        self.page.keyboard.type(video_id)
+        self.press("Enter")
+        self.wait(f"document.getElementById('title').textContent === {video_id!r}")
+        self.ready()
+        self.press("/", "Escape")
 
     def close(self) -> None:
         self.context.close()
-
-
-def half_frames(timestamps: np.ndarray, duration: float, frames: Sequence[int]) -> np.ndarray:
-    """Half of the time that each of some frames is shown, in seconds."""
-    return np.diff([*timestamps, duration])[list(frames)] / 2
-
-
-def sleep_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import skip_or_fail
-from label_pages import Labeling, LabelTab, half_frames, write_numbered
+from label_pages import Labeling, LabelTab, write_numbered
 from make_videos import X264_B, X265
 
 from hrpro_pipeline.extract.video.probe import probe
@@ -62,44 +61,56 @@ CLASSES = ["--class", "pour", "--class", "stir", "--class", "wipe"]
 BY_KEY = {"1": "pour", "2": "stir", "3": "wipe"}
 
 
+@pytest.fixture(scope="module")
+def labeling(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labeling]:
+    """A server of all these videos."""
+    with Labeling(tmp_path_factory.mktemp("labeling"), videos, *CLASSES) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tab(labeling: Labeling, browser: Any) -> Iterator[LabelTab]:
+    page = LabelTab(browser, labeling.address)
+    yield page
+    page.close()
+
+
 @pytest.mark.parametrize("name", VIDEOS)
 def test_key_presses_are_points_at_the_frames_on_screen(
-    name: str, videos: Path, browser: Any, tmp_path: Path
+    name: str, videos: Path, labeling: Labeling, tab: LabelTab
 ) -> None:
     info = probe(videos / name)
     first = 7 if name == "edited.mp4" else 0  # that many numbered frames are cut off
-    count = 30 if name in ("constant.mp4", "uneven.mp4") else 12
-    with Labeling(tmp_path, videos / name, *CLASSES) as labeling:
-        assert bool(labeling.get("video/0/facts")["copy_reason"]) == VIDEOS[name][1]
-        tab = LabelTab(browser, labeling.address)
-        pressed = tab.label_while_playing(count)
-        rows = labeling.rows()
-        tab.close()
-    assert len(pressed) == count
-    assert len(rows) == count
-    frames = [frame - first for _, frame in pressed]
-    expected = sorted(zip(info.timestamps[frames], (BY_KEY[key] for key, _ in pressed), strict=True))
-    assert [label for _, label, _ in sorted(rows, key=lambda row: (row[2], row[1]))] == [label for _, label in expected]
-    apart = np.abs(np.array([row[2] for row in rows]) - np.array([seconds for seconds, _ in expected]))
-    assert (apart <= half_frames(info.timestamps, info.duration_seconds, sorted(frames))).all(), apart
-    assert np.isin(np.round(info.timestamps, 6), [row[2] for row in rows]).sum() == len({row[2] for row in rows})
+    count = 30 if name == "constant.mp4" else 12
+    place = sorted(VIDEOS).index(name)
+    tab.open(Path(name).stem)
+    assert bool(labeling.get(f"video/{place}/facts")["copy_reason"]) == VIDEOS[name][1]
+    pressed = tab.label_while_playing(count)
+    rows = [row for row in labeling.rows() if row[0] == Path(name).stem]
+    assert [len(pressed), len(rows)] == [count, count]
+    # Time goes on while it plays: the order of presses is the order of times.
+    for (key, before, after), (_, label, seconds) in zip(pressed, rows, strict=True):
+        assert BY_KEY[key] == label
+        low, high = info.timestamps[before - first], info.timestamps[after - first]
+        half_frame = float(np.diff([*info.timestamps, info.duration_seconds])[before - first]) / 2
+        assert low - 1e-6 <= seconds <= high + 1e-6, f"{seconds}: not between the frames at {low} and {high}"
+        assert high - low < 0.5 or seconds - low <= half_frame
+    assert np.isin([seconds for *_, seconds in rows], np.round(info.timestamps, 6)).all()
+    assert sum(before == after for _, before, after in pressed) >= count / 3  # else nothing is said
     assert tab.logged == []
 
 
 @pytest.mark.parametrize("name", VIDEOS)
-def test_steps_show_the_frame_that_is_named(name: str, videos: Path, browser: Any, tmp_path: Path) -> None:
+def test_steps_show_the_frame_that_is_named(name: str, videos: Path, tab: LabelTab) -> None:
     first = 7 if name == "edited.mp4" else 0
-    with Labeling(tmp_path, videos / name) as labeling:
-        tab = LabelTab(browser, labeling.address)
+    tab.open(Path(name).stem)
+    tab.press("Home")
+    shown = []
+    for key in ("ArrowRight", "ArrowRight", "Shift+ArrowRight", "ArrowLeft", "End", "ArrowLeft", "Home"):
+        tab.press(key)
         tab.ready()
-        shown = []
-        for key in ("ArrowRight", "ArrowRight", "Shift+ArrowRight", "ArrowLeft", "End", "ArrowLeft", "Home"):
-            tab.press(key)
-            tab.page.wait_for_timeout(120)
-            tab.ready()
-            tab.wait(f"window.readFrame() - {first} === hrpro.player.index")
-            shown.append(tab.get("hrpro.player.index"))
-        tab.close()
+        tab.wait(f"window.readFrame() - {first} === hrpro.player.index")
+        shown.append(tab.get("hrpro.player.index"))
     count = len(probe(videos / name).timestamps)
     assert shown[:2] == [1, 2]
     assert shown[4:] == [count - 1, count - 2, 0]
@@ -130,40 +141,34 @@ def test_undo_and_redo_go_through_everything(videos: Path, browser: Any, tmp_pat
         tab.close()
 
 
-def test_killed_server_and_killed_browser_lose_at_most_the_last_key(
-    videos: Path, launch: Any, tmp_path: Path
-) -> None:
-    for victim in ("server", "browser"):
-        folder = tmp_path / victim
-        folder.mkdir()
-        browser = launch()
-        labeling = Labeling(folder, videos / "constant.mp4", *CLASSES)
-        try:
-            tab = LabelTab(browser, labeling.address)
-            tab.ready()
-            tab.press("Home", "Space")
-            for number in range(10):
-                tab.press("123"[number % 3])
-                tab.page.wait_for_timeout(70)
-            if victim == "server":
-                labeling.process.kill()
-                tab.press("1")
-                tab.wait("document.getElementById('status').className === 'lost'")
-            else:
-                # The browser and all of its processes: as the system does when memory is short.
-                pid = int(tab.get("0") or 0) or _pid_of_browser(folder)
-                os.kill(pid, signal.SIGKILL)
-        finally:
-            if victim == "server":
-                browser.close()
-            labeling.end(signal.SIGKILL)
-        assert 9 <= len(labeling.rows()) <= 10
-        with Labeling(folder, videos / "constant.mp4") as again:
-            state = again.get("state")
-            assert state["undo"] == len(again.rows()) == len(labeling.rows())
+@pytest.mark.parametrize("victim", ["server", "browser"])
+def test_a_kill_loses_at_most_the_last_key(victim: str, videos: Path, launch: Any, tmp_path: Path) -> None:
+    browser = launch()
+    labeling = Labeling(tmp_path, videos / "constant.mp4", *CLASSES)
+    tab = LabelTab(browser, labeling.address)
+    tab.ready()
+    tab.press("Home", "Space")
+    for number in range(9):
+        tab.press("123"[number % 3])
+        tab.page.wait_for_timeout(70)
+    tab.saved()
+    tab.press("1")
+    if victim == "server":
+        labeling.process.kill()
+        tab.press("2")
+        tab.wait("document.getElementById('status').className === 'lost'")
+        browser.close()
+    else:  # as the system does when memory is short
+        os.kill(_pid_of_browser(), signal.SIGKILL)
+    labeling.end(signal.SIGKILL)
+    rows = labeling.rows()
+    assert 9 <= len(rows) <= 10
+    with Labeling(tmp_path, videos / "constant.mp4") as again:
+        assert again.get("state")["undo"] == len(again.rows())
+        assert again.rows()[:9] == rows[:9]
 
 
-def _pid_of_browser(folder: Path) -> int:
+def _pid_of_browser() -> int:
     """The youngest chromium that is not a part of another one and was started by this process."""
     best = (0.0, 0)
     for entry in Path("/proc").iterdir():
@@ -193,8 +198,19 @@ def test_two_pages_do_not_overwrite_each_other(videos: Path, browser: Any, tmp_p
         one.press("Home", "]", "[")
         key = one.get("document.querySelector('#points [data-key]').dataset.key")
         refused = labeling.post(
-            "change", {"changes": [{"table": "points", "key": key, "before": one.get(f"hrpro.model.tables.points['{key}']"),
-                                    "after": None}]}
+            "change",
+            {
+                "groups": [
+                    [
+                        {
+                            "table": "points",
+                            "key": key,
+                            "before": one.get(f"hrpro.model.tables.points['{key}']"),
+                            "after": None,
+                        }
+                    ]
+                ]
+            },
         )
         assert refused["sequence"] > 0
         one.wait("Object.keys(hrpro.model.tables.points).length === 2")
@@ -217,7 +233,7 @@ def test_two_pages_do_not_overwrite_each_other(videos: Path, browser: Any, tmp_p
         other.close()
 
 
-def test_ten_thousand_videos(browser: Any, tmp_path: Path, videos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ten_thousand_videos(browser: Any, tmp_path: Path, videos: Path, record_property: Any) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(10_000):
@@ -241,13 +257,13 @@ def test_ten_thousand_videos(browser: Any, tmp_path: Path, videos: Path, capsys:
         searched = tab.get(
             """async () => {
               const input = document.getElementById("search"); const start = performance.now();
-              input.value = "clip 0987"; input.dispatchEvent(new Event("input"));
+              input.value = "clip 09870"; input.dispatchEvent(new Event("input"));
               await new Promise(requestAnimationFrame);
               return performance.now() - start; }"""
         )
-        assert tab.get("hrpro.list.shown.length") == 10
-        with capsys.disabled():
-            print(f"\n10,000 videos: slowest frame of scrolling {slowest:.0f} ms, search {searched:.0f} ms")
+        assert tab.get("hrpro.list.shown.length") == 1
+        record_property("slowest frame of scrolling, ms", slowest)
+        record_property("search, ms", searched)
         assert slowest < 250
         assert searched < 250
         assert tab.logged == []
@@ -267,7 +283,7 @@ def test_keyboard_alone(videos: Path, browser: Any, tmp_path: Path) -> None:
         tab.page.keyboard.type("open the door")
         tab.press("Enter", "ArrowRight", "ArrowRight", "1", "<", "c")
         tab.page.keyboard.type("close")
-        tab.press("Enter", "d", "?", "Escape", "PageUp")
+        tab.press("Enter", "d", "?", "Escape", "/", "Escape", "PageUp")
         tab.wait("document.getElementById('title').textContent !== 'uneven'")
         tab.saved()
         times = np.round(probe(videos / "uneven.mp4").timestamps, 6).tolist()
@@ -282,7 +298,7 @@ def test_keyboard_alone(videos: Path, browser: Any, tmp_path: Path) -> None:
                 tab.get(
                     """() => { const e = document.activeElement;
                     return e === document.body ? null : [e.id || e.dataset.do || e.className,
-                      (e.ariaLabel || e.textContent || e.placeholder || "").trim(), getComputedStyle(e).outlineStyle]; }"""
+                      (e.ariaLabel || e.textContent).trim(), getComputedStyle(e).outlineStyle]; }"""
                 )
             )
         seen = [name for name in names if name]

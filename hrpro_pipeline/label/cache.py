@@ -10,6 +10,7 @@ from pathlib import Path
 from hrpro_pipeline.data.storage import Location, version
 
 MOST_BYTES = 20 << 30
+_PART_SECONDS = 3600  # a file that nobody has written to for so long is left of a killed process
 _FORMAT = 1  # of what is kept: another number, and all is made anew
 
 
@@ -33,15 +34,14 @@ def tidy(folder: Path, most_bytes: int = MOST_BYTES) -> None:
     for file in folder.iterdir():
         with contextlib.suppress(OSError):
             status = file.stat()
-            files.append((max(status.st_atime, status.st_mtime), status.st_size, file))
+            if not file.name.endswith(".part"):
+                files.append((max(status.st_atime, status.st_mtime), status.st_size, file))
+            elif time.time() - status.st_mtime > _PART_SECONDS:
+                file.unlink()
     total = sum(size for _, size, _ in files)
     for _, size, file in sorted(files):
-        if total > most_bytes or (file.name.endswith(".part") and not _is_in_use(file)):
-            with contextlib.suppress(OSError):
-                file.unlink()
-                total -= size
-
-
-def _is_in_use(file: Path) -> bool:
-    """Whether another process may be writing it: it was written within the hour."""
-    return time.time() - file.stat().st_mtime < 3600
+        if total <= most_bytes:
+            return
+        with contextlib.suppress(OSError):
+            file.unlink()
+            total -= size

@@ -115,19 +115,22 @@ class LabelServer:
         return JSONResponse(items, headers={"cache-control": "no-store"})
 
     async def _changes(self, request: Request) -> Response:
-        after = int(request.query_params.get("after", "0") or 0)
+        (after,) = _numbers(request, "after")
         return await self._of_store(lambda: self.store.since(after))
 
     async def _change(self, request: Request) -> Response:
-        content = _parsed(await request.body())
-        after = content["after"] if isinstance(content, dict) and isinstance(content.get("after"), int) else 0
+        content, after = await _content_of(request)
         try:
-            changes = [Change(item["table"], item["key"], item["before"], item["after"]) for item in content["changes"]]
+            groups = [
+                [Change(item["table"], item["key"], item["before"], item["after"]) for item in group]
+                for group in content["groups"]
+            ]
         except (KeyError, TypeError):
-            raise HrproError("expected changes of table, key, before and after") from None
+            raise HrproError("expected groups of changes of table, key, before and after") from None
 
         def change() -> dict[str, Any]:
-            self.store.change(changes)
+            for group in groups:
+                self.store.change(group)
             return self.store.since(after)
 
         return await self._of_store(change)
@@ -139,8 +142,7 @@ class LabelServer:
         return await self._go(request, self.store.redo)
 
     async def _go(self, request: Request, go: Callable[[], list[Change]]) -> Response:
-        content = _parsed(await request.body())
-        after = content["after"] if isinstance(content, dict) and isinstance(content.get("after"), int) else 0
+        _, after = await _content_of(request)
 
         def change() -> dict[str, Any]:
             changes = go()
@@ -184,7 +186,7 @@ class LabelServer:
         return FileResponse(self.library.copied_file(self._number(request)), media_type="video/mp4")
 
     def _strip(self, request: Request) -> Response:
-        first, step, count = (int(request.query_params[name]) for name in ("first", "step", "count"))
+        first, step, count = _numbers(request, "first", "step", "count")
         if first < 0 or step < 1 or not 0 < count <= _MOST_THUMBNAILS:
             raise HrproError(f"frames {first} by {step}, {count} of them; expected at most {_MOST_THUMBNAILS}")
         return _bytes(self.library.strip(self._number(request), first, step, count), "image/jpeg", keep=True)
@@ -220,11 +222,24 @@ def serve(app: App, listener: socket.socket) -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _parsed(body: bytes) -> Any:
+def _numbers(request: Request, *names: str) -> list[int]:
+    """Whole numbers of a request's query."""
+    texts = [request.query_params.get(name, "") for name in names]
+    if not all(text.isascii() and text.isdigit() and len(text) < 12 for text in texts):
+        raise HrproError(f"expected whole numbers {', '.join(names)}, found {', '.join(map(repr, texts))}"[:200])
+    return [int(text) for text in texts]
+
+
+async def _content_of(request: Request) -> tuple[dict[str, Any], int]:
+    """The JSON of a request, and the number of the last change that its page knows."""
     try:
-        return json.loads(body or b"{}")
+        content = json.loads(await request.body() or b"{}")
     except (ValueError, RecursionError) as error:
         raise HrproError(f"not JSON that can be read ({error})") from None
+    if not isinstance(content, dict):
+        raise HrproError("expected a JSON object")
+    after = content.get("after", 0)
+    return content, after if isinstance(after, int) else 0
 
 
 def _bytes(content: bytes, kind: str, keep: bool = False) -> Response:

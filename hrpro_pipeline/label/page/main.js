@@ -1,7 +1,7 @@
 // Puts the page together: keys, buttons, and what follows what.
 import { VideoList } from "./list.js";
 import { classes, ensureClass, events, go, load, model, pointsOf, submit, tidyName } from "./model.js";
-import { Panel, askNote, element, pickClass, progressText } from "./panel.js";
+import { Panel, askNote, element, pickClass } from "./panel.js";
 import { Player, clock } from "./player.js";
 import { Review } from "./review.js";
 import { Timeline } from "./timeline.js";
@@ -10,6 +10,7 @@ const $ = (id) => document.getElementById(id);
 let player, timeline, list, panel, review;
 let selected = null; // key of a point
 let untilSeconds = null; // where playing about a moment ends
+let pressedFrame = null; // that was on screen when a key or finger went down
 
 const video = () => model.videos[player.number];
 const isTyping = (target) => target.matches?.("input:not([type=checkbox]), textarea, select, [contenteditable]");
@@ -52,7 +53,7 @@ function timeOf(index) {
   return Math.round(player.times[index] * 1e6) / 1e6;
 }
 
-function addPoint(name, index = player.onScreen()) {
+function addPoint(name, index = pressedFrame ?? player.onScreen()) {
   if (!player.isReady) return say("The video is not open yet", true);
   ensureClass(name);
   const time = timeOf(index);
@@ -168,8 +169,8 @@ async function answer(kind) {
   const { item } = review;
   if (!item) return say("Nothing is asked: . goes to the next one");
   if (kind === "around") return playAround(item);
-  let values = {};
-  if (kind === "move") values = { time: player.times[player.onScreen()] };
+  const values = {};
+  if (kind === "move") values.time = player.times[player.onScreen()];
   if (kind === "other" || (!item.class && (kind === "yes" || kind === "move"))) {
     player.pause();
     const name = await pickClass("Which class is it?");
@@ -194,8 +195,9 @@ function drawAll() {
   list.classes([...model.names, model.background]);
   review.draw();
   timeline.draw();
-  const { done, points, videos } = progressText();
-  $("counts").textContent = `${done.toLocaleString("en")} of ${videos.toLocaleString("en")} videos done · ${points.toLocaleString("en")} points`;
+  const [done, points, videos] = [model.tables.done, model.tables.points, model.videos].map((items) => Object.keys(items).length);
+  const [doneText, pointsText, videosText] = [done, points, videos].map((count) => count.toLocaleString("en"));
+  $("counts").textContent = `${doneText} of ${videosText} videos done · ${pointsText} points`;
   $("bar").style.width = `${(100 * done) / Math.max(1, videos)}%`;
   const isDone = Boolean(video() && model.tables.done[video().id]);
   $("done").ariaPressed = String(isDone);
@@ -300,7 +302,14 @@ function showList(isShown) {
   $("show-list").ariaExpanded = String(isShown);
 }
 
+// Before anything else is done: the frame that is seen, not the one that has come meanwhile.
+function notice() {
+  pressedFrame = player.isPlaying && player.isReady ? player.onScreen() : null;
+}
+
 function wire() {
+  for (const kind of ["keydown", "pointerdown"]) window.addEventListener(kind, notice, true);
+  for (const kind of ["keydown", "click"]) window.addEventListener(kind, () => { pressedFrame = null; });
   document.addEventListener("keydown", onKey);
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-do]");
@@ -318,7 +327,7 @@ function wire() {
       review.draw();
     }
   });
-  player.addEventListener("copied", () => timeline.strip.again());
+  player.addEventListener("copied", () => timeline.draw());
   player.addEventListener("message", ({ detail }) => {
     $("message").hidden = !detail.text;
     $("message-text").textContent = detail.text;

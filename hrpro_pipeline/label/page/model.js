@@ -2,12 +2,13 @@
 import { get, post } from "./api.js";
 
 const POLL_MS = 700;
+const AT_ONCE = 100; // groups of changes in a request
 export const KEYS = "1234567890qwertuiosfghvb"; // that classes get by themselves; the others have a meaning
 export const events = new EventTarget(); // "change", "status", "problem"
 export const model = { videos: [], tables: null, names: [], numbers: new Map(), byVideo: new Map() };
 
 let sequence = 0;
-let waiting = []; // groups of changes that are not on disk yet, the oldest one first
+let waiting = []; // groups of changes that are not on disk yet, the oldest one first; one is undone at a time
 let isSending = false;
 let status = { kind: "saved", text: "All changes saved" };
 
@@ -116,16 +117,22 @@ export function submit(changes) {
 async function send() {
   if (isSending) return;
   isSending = true;
+  let most = AT_ONCE;
   while (waiting.length) {
+    const groups = waiting.slice(0, most);
     try {
-      take(await post("change", { after: sequence, changes: waiting[0] }), 1);
+      take(await post("change", { after: sequence, groups }), groups.length);
     } catch (error) {
       if (!error.isRefusal) {
         tell("lost", `Not saved: ${waiting.length} changes wait for the server. Is hrpro label still running?`);
         await new Promise((wake) => setTimeout(wake, 1000));
         continue;
       }
-      waiting.shift();
+      if (groups.length > 1) {
+        most = 1; // which of them is refused? What is saved already is left alone.
+        continue;
+      }
+      waiting = waiting.slice(1);
       events.dispatchEvent(new CustomEvent("problem", { detail: `Not saved: ${error.message}` }));
       await reload();
     }

@@ -1,5 +1,5 @@
 // Beside the player: classes with their keys, and the points of the video.
-import { classes, colorOf, countOf, freeKey, isPending, model, pointsOf, submit, tidyName, KEYS } from "./model.js";
+import { classes, colorOf, freeKey, isPending, model, pointsOf, submit, tidyName, KEYS } from "./model.js";
 import { clock } from "./player.js";
 
 const $ = (id) => document.getElementById(id);
@@ -208,11 +208,4 @@ export function askNote(value) {
       resolve(dialog.returnValue === "ok" ? $("note-text").value.trim() : null);
     }, { once: true });
   });
-}
-
-export function progressText() {
-  const done = Object.keys(model.tables.done).length;
-  const points = Object.keys(model.tables.points).length;
-  const empty = model.videos.filter((video) => !countOf(video.id)).length;
-  return { done, points, empty, videos: model.videos.length };
 }

@@ -23,12 +23,6 @@ export class Strip {
     this.wanted = [];
   }
 
-  // Pictures that could not be had may be had now: the copy is made.
-  again() {
-    for (const [name, picture] of this.pictures) if (picture === "failed") this.pictures.delete(name);
-    this.onPicture();
-  }
-
   paint(context, timeline, top, height) {
     context.fillStyle = "#0e1013";
     context.fillRect(0, top, timeline.width, height);
@@ -44,7 +38,7 @@ export class Strip {
       const right = index + step < times.length ? timeline.x(times[index + step]) : timeline.x(timeline.player.duration);
       this.#paintFrame(context, index, step, left, right, top, height);
     }
-    this.#load();
+    if (timeline.player.hasMedia) this.#load();
   }
 
   #paintFrame(context, index, step, left, right, top, height) {
