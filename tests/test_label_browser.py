@@ -19,7 +19,7 @@ UNEVEN = [40 * k + 23 * (k % 3 == 1) + 160 * (k > 40) for k in range(100)]
 EARLY = [40 * k - 280 for k in range(107)]
 # File -> arguments of `write_video`; whether a browser needs a copy.
 VIDEOS: dict[str, tuple[dict[str, Any], bool]] = {
-    "constant.mp4": (X264_B | {"audio": "aac"}, False),
+    "constant.mp4": (X264_B | {"audio": "aac", "count": 400}, False),
     "uneven.mp4": (X264_B | {"milliseconds": UNEVEN, "count": 100}, False),
     "edited.mp4": (X264_B | {"milliseconds": EARLY, "count": 107}, True),
     "old.avi": ({"codec": "mpeg4", "options": {"bf": "2", "g": "12", "q": "2"}}, True),

@@ -50,7 +50,7 @@ def point_value(
     video_id: str, label: str, seconds: float, note: str = "", extra: dict[str, str] | None = None
 ) -> PointValue:
     """A point; the time is rounded as the file has it."""
-    value: PointValue = {"video_id": video_id, "class": label, "time": round(seconds, 6), "note": note}
+    value: PointValue = {"video_id": video_id, "class": label, "time": round(float(seconds), 6), "note": note}
     return value | {"extra": extra} if extra else value
 
 

@@ -8,6 +8,7 @@ change the other way round.
 import logging
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 TABLES = ("points", "done", "classes", "answers")
 _MOST_CHARACTERS = {"class": 200, "note": 2000}
+_SETTLING_SECONDS, _MOST_SETTLING_SECONDS = 0.1, 2.0
 _MOST_CHANGES = 100_000  # in one step: a class of so many points can be renamed
 
 
@@ -138,7 +140,7 @@ class LabelStore:
         with self._lock:
             for path, read, name in self._files():
                 if path.exists() and _status(path) != self._seen.get(path):
-                    seen = _status(path)
+                    seen = _settled(path)
                     changes = _differences(name, self.tables[name], read(path))
                     if changes:
                         log.info("%s was changed meanwhile: %d changes taken over", path, len(changes))
@@ -253,6 +255,18 @@ def _differences(name: str, table: dict[str, Any], values: list[Any]) -> list[Ch
 
 def _spelled(value: Any) -> str:
     return dumps(value, sort_keys=True)
+
+
+def _settled(path: Path) -> tuple[int, ...]:
+    """The status of a file that nobody is writing just now: half of one is not what somebody meant."""
+    end = time.monotonic() + _MOST_SETTLING_SECONDS
+    status = _status(path)
+    while time.monotonic() < end:
+        time.sleep(_SETTLING_SECONDS)
+        last, status = status, _status(path)
+        if status == last:
+            break
+    return status
 
 
 def _status(path: Path) -> tuple[int, ...]:

@@ -141,10 +141,16 @@ export class VideoList extends EventTarget {
     this.dispatchEvent(new CustomEvent("open", { detail: video.number }));
   }
 
+  // The keys are the player's then, and the next Tab goes on from there.
+  #openByKey() {
+    this.#open(this.cursor);
+    document.querySelector("main").focus();
+  }
+
   #key(event) {
     const page = Math.max(1, Math.floor(this.box.clientHeight / ROW) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity }[event.key];
-    if (event.key === "Enter") this.#open(this.cursor);
+    if (event.key === "Enter") this.#openByKey();
     else if (steps === undefined || event.ctrlKey || event.altKey) return;
     else this.cursor = Math.max(0, Math.min(this.shown.length - 1, this.cursor + steps));
     event.preventDefault();
@@ -157,12 +163,12 @@ export class VideoList extends EventTarget {
     if (event.key === "ArrowDown" || event.key === "Enter") {
       event.preventDefault();
       this.box.focus();
-      if (event.key === "Enter") this.#open(this.cursor);
+      if (event.key === "Enter") this.#openByKey();
     }
     if (event.key === "Escape") {
       this.search.value = "";
       this.filter();
-      this.box.focus();
+      document.querySelector("main").focus();
     }
   }
 

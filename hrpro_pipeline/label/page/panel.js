@@ -159,6 +159,9 @@ export function pickClass(title) {
   input.value = "";
   let place = 0;
   let names = [];
+  let resolve = () => {};
+  // At once: what is typed next counts already.
+  const choose = (name) => { resolve(name); dialog.close(); };
   const draw = () => {
     const text = tidyName(input.value);
     const lower = text.toLowerCase();
@@ -172,7 +175,7 @@ export function pickClass(title) {
       row.ariaSelected = String(index === place);
       row.append(isNew ? icon("plus") : swatch(name), element("span", "name", isNew ? `New class “${name}”` : name));
       if (key) row.append(element("kbd", "", key));
-      row.onclick = () => dialog.close(name);
+      row.onclick = () => choose(name);
       return row;
     }));
     input.setAttribute("aria-activedescendant", `pick-${place}`);
@@ -184,15 +187,15 @@ export function pickClass(title) {
     if (step) {
       place += step;
       draw();
-    } else if (event.key === "Enter" && names[place]) dialog.close(names[place].name);
+    } else if (event.key === "Enter" && names[place]) choose(names[place].name);
     else return;
     event.preventDefault();
   };
   draw();
-  dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue || null), { once: true });
+  return new Promise((done) => {
+    resolve = done;
+    dialog.addEventListener("close", () => done(null), { once: true });
   });
 }
 
@@ -200,12 +203,12 @@ export function pickClass(title) {
 export function askNote(value) {
   const dialog = $("note-dialog");
   $("note-text").value = value;
-  dialog.returnValue = "";
   dialog.showModal();
   $("note-text").select();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      resolve(dialog.returnValue === "ok" ? $("note-text").value.trim() : null);
-    }, { once: true });
+    $("note-form").onsubmit = (event) => {
+      if (event.submitter?.value !== "cancel") resolve($("note-text").value.trim());
+    };
+    dialog.addEventListener("close", () => resolve(null), { once: true });
   });
 }

@@ -27,7 +27,7 @@ export class Player extends EventTarget {
   get duration() { return this.facts?.duration || 0; }
   get isPlaying() { return this.direction < 0 || (!this.video.paused && !this.video.ended); }
   get hasMedia() { return this.facts !== null && this.video.hasAttribute("src"); } // a copy is made, where there must be one
-  get isReady() { return this.facts !== null && this.video.readyState >= 2; }
+  get isReady() { return this.times.length > 0 && this.offset !== null; } // a frame has been shown
   get seconds() {
     if (this.isPlaying && this.direction >= 0) return Math.max(0, this.video.currentTime - (this.offset || 0));
     return this.times[this.index] || 0;
