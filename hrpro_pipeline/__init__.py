@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hrpro_pipeline.commands.points import write_points
     from hrpro_pipeline.commands.report import report_detections
     from hrpro_pipeline.commands.seeds import train_seeds
+    from hrpro_pipeline.commands.suggest import suggest_labels
     from hrpro_pipeline.commands.summary import compare_labels, summarize_labels
     from hrpro_pipeline.commands.train import Training, train_detector
     from hrpro_pipeline.infer.detector import Detector
@@ -42,6 +43,7 @@ __all__ = [
     "label_videos",
     "report_detections",
     "run_ablation",
+    "suggest_labels",
     "summarize_labels",
     "train_detector",
     "train_seeds",
@@ -64,6 +66,7 @@ _MODULES = {
     "label_videos": "commands.label",
     "report_detections": "commands.report",
     "run_ablation": "commands.ablation",
+    "suggest_labels": "commands.suggest",
     "summarize_labels": "commands.summary",
     "train_detector": "commands.train",
     "train_seeds": "commands.seeds",

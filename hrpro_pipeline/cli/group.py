@@ -30,6 +30,7 @@ COMMANDS = {
     "label": ("label:label", "Set points in videos in the browser."),
     "points": ("points:points", "Draw one point label in each annotated segment."),
     "report": ("report:report", "Show detections on one HTML page."),
+    "suggest": ("suggest:suggest", "Rank the moments that are worth most to label next."),
     "summary": ("summary:summary", "Counts, durations and agreement of labels."),
     "train": ("train:train", "Train a detector on features and one point an action."),
     "weights": ("weights:weights", "List, download or verify the Kinetics weights."),

@@ -21,6 +21,12 @@ from hrpro_pipeline.data.inputs import Inputs
     ),
     options.training_videos,
     click.option("--ambiguous", type=options.ExistingFile, help="Ambiguous segments for an evaluation (THUMOS14)."),
+    click.option(
+        "--warm-start",
+        type=options.Existing,
+        metavar="RUN",
+        help="Go on from this model with other points, in a quarter of the steps.",
+    ),
 )
 @click.option("--out", required=True, type=options.Folder, help="Folder for the run.")
 @click.option("--evaluate-on", metavar="SUBSET", help="Evaluate on this subset of the annotations while training.")
@@ -74,6 +80,7 @@ def train(
         annotations=inputs.annotations,
         videos=inputs.videos,
         ambiguous=inputs.ambiguous,
+        warm_start=inputs.warm_start,
         evaluate_on=evaluate_on,
         validate_on=validate_on,
         best_on_test=best_on_test,

@@ -19,7 +19,7 @@ from hrpro_pipeline.data.annotations import (
 )
 from hrpro_pipeline.data.dataset import TrainingVideo, load_training_set
 from hrpro_pipeline.data.features import list_features, read_features, read_header
-from hrpro_pipeline.data.points import Point, read_points
+from hrpro_pipeline.data.points import Point, action_points, read_points
 from hrpro_pipeline.data.run_inputs import read_inputs
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.detector import check_features
@@ -167,7 +167,7 @@ def _collect(run: Path, paths: Mapping[str, Path], against: Path | None, device_
         features_folder=features,
         paths=list_features(features),
         truth=read_annotations(annotations) if annotations is not None else {},
-        points=read_points(points) if points is not None else (),
+        points=action_points(read_points(points)) if points is not None else (),
         subset=subset,
         main=_NamedModel(name, model),
         other=_NamedModel(other_name, load_model(against).to(device)) if against is not None else None,

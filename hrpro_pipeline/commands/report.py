@@ -7,7 +7,7 @@ from hrpro_pipeline.configs.presets import DEFAULT_PRESET
 from hrpro_pipeline.data.annotations import in_subset, read_annotations
 from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.failures import read_failures
-from hrpro_pipeline.data.points import read_points
+from hrpro_pipeline.data.points import action_points, read_points
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import diagnose
@@ -64,7 +64,7 @@ def report_detections(
     content = ReportContent(
         by_video,
         truth,
-        points=read_points(Path(points)) if points is not None else (),
+        points=action_points(read_points(Path(points))) if points is not None else (),
         failures=read_failures(Path(detections)) if Path(detections).is_dir() else (),
         evaluation=evaluate(items, evaluated, settings.tiou, settings.exclude) if has_segments else None,
         diagnosis=diagnose(items, evaluated, settings.exclude) if has_segments else None,

@@ -9,6 +9,7 @@ from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.data.formats.label import Hints, Label
 from hrpro_pipeline.data.formats.names import ClassFrom
 from hrpro_pipeline.data.labels import read_durations, read_labels
+from hrpro_pipeline.data.points import BACKGROUND
 from hrpro_pipeline.errors import HrproError, UsageError
 from hrpro_pipeline.infer.agreement import Agreement, agreement
 from hrpro_pipeline.infer.label_summary import LabelSummary, summarize
@@ -53,7 +54,7 @@ def summarize_labels(
     durations: dict[str, float] = {}
     file_of_video: dict[str, str | Path] = {}
     for file in files:
-        read = read_labels(Path(file), Hints(fps, class_from))
+        read = _actions_of(file, Hints(fps, class_from))
         for video_id in {label.video_id for label in read}:
             if (other := file_of_video.setdefault(video_id, file)) != file:
                 raise HrproError(f"{file}: video {video_id} is also in {other}; compare the two with `against`")
@@ -98,8 +99,13 @@ def compare_labels(
         )
     hints = Hints(fps, class_from)
     durations = read_durations(Path(file)) | read_durations(Path(against))
-    first, second = (read_labels(Path(name), hints) for name in (file, against))
+    first, second = (_actions_of(name, hints) for name in (file, against))
     return agreement(first, second, durations, tolerance_seconds, bin_seconds)
+
+
+def _actions_of(file: str | Path, hints: Hints) -> list[Label]:
+    """The labels of a file, without those of moments that have no action."""
+    return [label for label in read_labels(Path(file), hints) if label.label != BACKGROUND]
 
 
 def class_rows(summary: LabelSummary) -> list[list[str]]:

@@ -26,16 +26,19 @@ from hrpro_pipeline.data.features import StoredFeatures, check_uniform, list_fea
 from hrpro_pipeline.data.inputs import Inputs
 from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.run_inputs import write_inputs
+from hrpro_pipeline.data.suggestions import DOUBTS_FILE, write_suggestions
 from hrpro_pipeline.errors import HrproError, UsageError
+from hrpro_pipeline.infer.doubts import describe_doubts, doubts_of
 from hrpro_pipeline.infer.evaluator import Measure, evaluator, point_measure, segment_measure
 from hrpro_pipeline.infer.held_out import calibrate
 from hrpro_pipeline.models.calibration import Calibration
-from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, save_model
+from hrpro_pipeline.models.checkpoint import FILE_NAME, TrainedModel, load_model, save_model
 from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.models.snippet import prototype_similarity
 from hrpro_pipeline.show.training import Sample, heat_map, timeline
 from hrpro_pipeline.train.checkpoints import check_empty
 from hrpro_pipeline.train.trainer import Draw, Selection, Watch, train
+from hrpro_pipeline.train.warm_start import describe_start, warm_settings
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ Features = np.ndarray | StoredFeatures
 class Training:
     """Train all stages on cached features and points, and write a RUN folder.
 
-    The last checkpoint becomes the model, unless `validate_on` or `best_on_test` is given.
+    The last checkpoint becomes the model, unless `validate_on` or `best_on_test` is given. `doubts.csv` in the run
+    ranks the points that seem misplaced and the actions that seem forgotten.
 
     Args:
         features: FEATURES folder.
@@ -69,6 +73,8 @@ class Training:
         seed: of initial weights, order and dropout.
         resume: go on from the last checkpoint in `out`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        warm_start: RUN folder or `model.pt` to go on from, with other points: its weights, for the classes that both
+            have, and a quarter of the steps. No videos are held out; the answer is that of the model before.
         stage1: a model of the same settings and data whose stage 1 is taken instead of training it.
 
     Returns:
@@ -105,12 +111,14 @@ class Training:
     seed: int = 0
     resume: bool = False
     device: str = "auto"
+    warm_start: str | Path | None = None
     stage1: TrainedModel | None = None
 
     @property
     def inputs(self) -> Inputs:
         """The paths alone."""
-        optional = (None if path is None else Path(path) for path in (self.annotations, self.videos, self.ambiguous))
+        paths = (self.annotations, self.videos, self.ambiguous, self.warm_start)
+        optional = (None if path is None else Path(path) for path in paths)
         return Inputs(Path(self.features), Path(self.points), *optional)
 
     def run(self) -> TrainedModel:
@@ -121,6 +129,9 @@ class Training:
         truth = read_annotations(inputs.annotations) if inputs.annotations is not None else {}
         data = _training_set(inputs, truth, settings)
         settings = _with_extraction(settings, data)
+        start = None
+        if self.warm_start is not None:
+            settings, start = self._warm_start(settings, data)
         watched: dict[str, Features] = {}
         measures: list[Measure] = []
         select = None
@@ -138,8 +149,9 @@ class Training:
         ambiguous = read_ambiguous(inputs.ambiguous) if inputs.ambiguous is not None else {}
         evaluate = evaluator(watched, ambiguous, measures) if measures else None
         device = resolve_device(self.device)
-        calibration = None
-        if settings.answer.held_out and self.validate_on is None and not self.best_on_test and self.stage1 is None:
+        calibration = start.calibration if start is not None and self.validate_on is None else None
+        is_anew = self.stage1 is None and start is None
+        if settings.answer.held_out and self.validate_on is None and not self.best_on_test and is_anew:
             settings, calibration = self._rehearse(data, settings, device)
         model = train(
             data,
@@ -151,13 +163,26 @@ class Training:
             resume=self.resume,
             stage1=None if self.stage1 is None else self.stage1.snippet,
             calibration=calibration,
+            start=start,
         )
         if settings.answer.held_out and self.validate_on is not None and launch.rank() == 0:
             model.calibration = calibrate(model, validation, device)
             save_model(Path(self.out) / FILE_NAME, model)
         if launch.rank() == 0:
             write_inputs(Path(self.out), inputs, self.evaluate_on)
+            doubts = doubts_of(model, data, device)
+            file = Path(self.out) / DOUBTS_FILE
+            write_suggestions(file, doubts)
+            log.info("labels worth a second look: %s: %s", describe_doubts(doubts), file)
         return model
+
+    def _warm_start(self, settings: Settings, data: TrainingSet) -> tuple[Settings, TrainedModel]:
+        """The model to go on from, and settings with fewer steps."""
+        assert self.warm_start is not None
+        start = load_model(Path(self.warm_start))
+        settings = warm_settings(settings, start, len(data.videos))
+        log.info("going on from %s: %s", self.warm_start, describe_start(start, data, settings))
+        return settings, start
 
     def _rehearse(
         self, data: TrainingSet, settings: Settings, device: torch.device

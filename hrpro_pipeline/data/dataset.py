@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from hrpro_pipeline.data.features import (
     read_header,
 )
 from hrpro_pipeline.data.frame_times import seconds_at
-from hrpro_pipeline.data.points import Point
+from hrpro_pipeline.data.points import BACKGROUND, Point, action_points
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
@@ -53,6 +53,7 @@ class TrainingVideo:
         positions: points on the snippet axis, float64 [K], ascending.
         labels: class of each point, int64 [K].
         snippets: index of the snippet that each point lies in, int64 [K].
+        background: moments without an action on the snippet axis, float64 [B], ascending.
     """
 
     video_id: str
@@ -60,6 +61,7 @@ class TrainingVideo:
     positions: np.ndarray
     labels: np.ndarray
     snippets: np.ndarray
+    background: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def load_training_set(
     Args:
         features: FEATURES folder.
         points: labeled points; the videos that have points are the training videos, unless `video_ids` names them.
+            Points of class `(background)` say where no action is; a video needs another point beside them.
         annotations: may be empty; gives the frame rate of points in frames, durations and the class list.
             Its segments are not used.
         streams: the streams to use, of those that the features have.
@@ -151,7 +154,7 @@ def load_training_set(
             is unknown, videos without features or points, features that are unusable or of different settings.
     """
     points_by_video = _points_by_video(points, video_ids)
-    training_points = list(chain.from_iterable(points_by_video.values()))
+    training_points = action_points(chain.from_iterable(points_by_video.values()))
     annotated_classes = class_names(annotations.values())
 
     sources, source_problems = _find_sources(features, points_by_video, annotations)
@@ -212,7 +215,7 @@ class _Source:
 def _points_by_video(points: Sequence[Point], video_ids: Sequence[str] | None) -> dict[str, list[Point]]:
     """Points of the training videos: of `video_ids`, or of all videos that have points, in order of id."""
     if video_ids is None:
-        video_ids = sorted({point.video_id for point in points})
+        video_ids = sorted({point.video_id for point in action_points(points)})
     points_by_video: dict[str, list[Point]] = {video_id: [] for video_id in video_ids}
     for point in points:
         if point.video_id in points_by_video:
@@ -258,7 +261,7 @@ def _find_sources(
     sources: list[_Source] = []
     problems = []
     for video_id, points in points_by_video.items():
-        if not points:
+        if not action_points(points):
             problems.append(f"{video_id}: no points; a training video needs at least one")
         if video_id not in paths:
             hint = _hint_for_missing(video_id, paths)
@@ -398,14 +401,17 @@ def _late_problems(sources: Sequence[_Source], num_points: int) -> list[str]:
 
 def _training_video(source: _Source, features: np.ndarray | StoredFeatures, classes: Sequence[str]) -> TrainingVideo:
     clock = source.header.clock
-    labels = np.array([classes.index(point.label) for point in source.points], np.int64)
+    all_seconds = np.asarray(source.times.seconds, np.float64)
+    is_action = np.array([point.label != BACKGROUND for point in source.points])
+    labels = np.array([classes.index(point.label) for point in action_points(source.points)], np.int64)
     # Stable, so that points of the same time keep the order of the file.
-    order = np.argsort(source.times.seconds, kind="stable")
-    seconds = np.asarray(source.times.seconds, np.float64)[order]
+    order = np.argsort(all_seconds[is_action], kind="stable")
+    seconds = all_seconds[is_action][order]
     return TrainingVideo(
         video_id=source.header.video_id,
         features=features,
         positions=clock.to_positions(seconds),
         labels=labels[order],
         snippets=clock.index_at(seconds, len(features)),
+        background=clock.to_positions(np.sort(all_seconds[~is_action])),
     )

@@ -14,6 +14,7 @@ class Inputs:
         annotations: ActivityNet-style JSON: classes, frame rates, and segments to evaluate against.
         videos: names the training videos, one id a line; all that have points otherwise.
         ambiguous: segments that detections must not overlap in an evaluation (THUMOS14).
+        warm_start: RUN folder or `model.pt` to go on from.
     """
 
     features: Path
@@ -21,3 +22,4 @@ class Inputs:
     annotations: Path | None = None
     videos: Path | None = None
     ambiguous: Path | None = None
+    warm_start: Path | None = None

@@ -13,7 +13,7 @@ from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.data.tables import Table, clock_seconds, has_decimal_commas, read_table
 from hrpro_pipeline.errors import HrproError, ProblemsError
 
-# The class of a point at which a person said that no action is.
+# Class of a point at which somebody saw that there is no action: kept in points files beside the actions.
 BACKGROUND = "(background)"
 
 
@@ -32,6 +32,7 @@ def read_points(path: Path) -> list[Point]:
     """Read a points CSV with columns `video_id`, `class` and `time` (s) or `point` (frame); others are ignored.
 
     Tables with semicolons or tabs, decimal commas and clock times are read as well, where nothing else can be meant.
+    A line of class `(background)` is a moment without any action (see `action_points`).
     Files of labeling tools are read as well (`data/formats`): a segment gives the point in its middle, and the line of
     a point is its number.
 
@@ -66,6 +67,11 @@ def read_points(path: Path) -> list[Point]:
     if problems:
         raise ProblemsError(str(path), problems)
     return [_point(row) for row in rows]
+
+
+def action_points(points: Iterable[Point]) -> list[Point]:
+    """The points of actions, without those of class `(background)`."""
+    return [point for point in points if point.label != BACKGROUND]
 
 
 @dataclass(frozen=True)

@@ -40,5 +40,5 @@ def calibrate(model: TrainedModel, videos: Sequence[TrainingVideo], device: torc
 def _compare(model: TrainedModel, video: TrainingVideo, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Detections [M, 4] of a video, and its pseudo segments, rows [K, 3] of start, end, class; both in seconds."""
     fused = score_snippets(model.snippet, features, model.settings).fused
-    bounds = pseudo_segments(fused, video.positions, video.labels, model.settings.pyramid.peak_ratio)
+    bounds = pseudo_segments(fused, video.positions, video.labels, model.settings.pyramid.peak_ratio, video.background)
     return detect_actions(model, features), np.column_stack([model.clock.to_seconds(bounds), video.labels])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hrpro_pipeline.configs.schema import DetectSettings, Settings
 from hrpro_pipeline.models.proposals import candidate_proposals
@@ -64,6 +65,17 @@ def score_snippets(model: SnippetModel, features: Tensor, settings: Settings) ->
     class_scores = torch.stack(window_scores).amax(dim=0)
     joined = (torch.cat(fused_parts), torch.cat(background_parts), class_scores)
     return VideoScores(*(values.cpu().numpy() for values in joined))
+
+
+@torch.inference_mode()
+def prototype_cosines(model: SnippetModel, features: Tensor, settings: Settings) -> np.ndarray:
+    """Cosines of the embeddings of a video [T, D] with the prototypes, [T, C], by a model in eval mode; in windows."""
+    directions = F.normalize(model.prototypes, dim=1)
+    parts = []
+    for window, middle in windows(len(features), settings.detect.window):
+        embedding = model(features[window], Packing.of([window.stop - window.start], features.device)).embedding
+        parts.append((F.normalize(embedding, dim=1) @ directions.T)[middle])
+    return torch.cat(parts).cpu().numpy()
 
 
 def cut_candidates(

@@ -8,24 +8,37 @@ _PEAK_RADIUS = 8
 _SHORTEST = 0.5
 
 
-def pseudo_segments(fused: np.ndarray, positions: np.ndarray, labels: np.ndarray, peak_ratio: float) -> np.ndarray:
+def pseudo_segments(
+    fused: np.ndarray,
+    positions: np.ndarray,
+    labels: np.ndarray,
+    peak_ratio: float,
+    background: np.ndarray | None = None,
+) -> np.ndarray:
     """Segments around the points of one video.
 
     A segment reaches from the peak near its point as far as the class score stays over `peak_ratio` of the peak, with
-    the crossing interpolated between snippets; it contains the point and no neighboring point.
+    the crossing interpolated between snippets; it contains the point and no neighboring point, and reaches no farther
+    than the next moment of `background`.
 
     Args:
         fused: P of stage 1, [T, C].
         positions: of the points on the snippet axis, ascending, [K]. labels: their classes, [K].
         peak_ratio: 0..1.
+        background: moments without an action on the snippet axis, ascending, [B].
 
     Returns:
         [K, 2] of start and end on the snippet axis.
     """
     borders = np.concatenate([[0.0], positions, [float(len(fused))]])
+    before, after = borders[:-2], borders[2:]
+    if background is not None and len(background):
+        edges = np.concatenate([[0.0], background, [float(len(fused))]])
+        index = np.searchsorted(background, positions)
+        before, after = np.maximum(before, edges[index]), np.minimum(after, edges[index + 1])
     rows = [
-        _around(fused[:, label], position, borders[index], borders[index + 2], peak_ratio)
-        for index, (position, label) in enumerate(zip(positions, labels, strict=True))
+        _around(fused[:, label], position, first, last, peak_ratio)
+        for position, label, first, last in zip(positions, labels, before, after, strict=True)
     ]
     return np.array(rows, np.float64).reshape(-1, 2)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hrpro_pipeline.configs.schema import Settings
-from hrpro_pipeline.data.dataset import TrainingSet
+from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.checkpoint import FILE_NAME, load_torch, save_torch
 from hrpro_pipeline.train import parallel
@@ -128,9 +128,14 @@ def run_identity(data: TrainingSet, settings: Settings, seed: int, selection: li
         "classes": list(data.classes),
         "videos": [video.video_id for video in data.videos],
         "features": [list(data.widths.items()), data.weights, data.extraction],
-        "points": [[video.positions.tolist(), video.labels.tolist()] for video in data.videos],
+        "points": [_points_of(video) for video in data.videos],
         "selection": selection,
     }
+
+
+def _points_of(video: TrainingVideo) -> list[list[float]]:
+    points = [video.positions.tolist(), video.labels.tolist()]
+    return [*points, video.background.tolist()] if len(video.background) else points
 
 
 def _differences(before: dict[str, Any], now: Any) -> str:

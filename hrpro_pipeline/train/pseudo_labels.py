@@ -12,6 +12,7 @@ def pseudo_labels(
     packing: Packing,
     action_threshold: float = 0.1,
     background_threshold: float = 0.95,
+    marked: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the seeds of packed videos, on their device and without asking it for a value.
 
@@ -23,6 +24,7 @@ def pseudo_labels(
     Args:
         background: b, [N].
         points: [N, C], 1 where a snippet holds a point of the class. A video without any point has no seeds.
+        marked: background by people's own labels, bool [N]; background seeds, too, unless they hold a point.
 
     Returns:
         action seeds [N, C], 0 or 1, the points among them; background seeds [N], bool.
@@ -56,6 +58,8 @@ def pseudo_labels(
     stop[last_gap] = packing.last
     has_points = (first_gap < last_gap)[video]
     is_background = has_points & free & (index >= start[gap]) & (index <= stop[gap])
+    if marked is not None:
+        is_background |= has_points & free & marked
 
     # An action seed is joined to a point by snippets that may grow; every gap holds a background seed, so never to two,
     # and never to one of another video.

@@ -132,7 +132,7 @@ def find_segments(model: SnippetModel, data: TrainingSet, settings: Settings, co
             lambda on_device: score_snippets(model, on_device, settings).fused,
             *(model, packed, packed.device, video.video_id),
         )
-        bounds = pseudo_segments(fused, video.positions, video.labels, settings.pyramid.peak_ratio)
+        bounds = pseudo_segments(fused, video.positions, video.labels, settings.pyramid.peak_ratio, video.background)
         return np.column_stack([bounds, video.labels])
 
     with progress("stage 3 (pseudo segments)", len(indices), "videos", minor=True) as task:

@@ -40,12 +40,14 @@ class SnippetBatch:
         features: [N, D].
         points: [N, C] of 0 and 1.
         packing: of the videos.
+        background: bool [N], snippets that people found no action in; None where they marked none.
     """
 
     video_ids: list[str]
     features: Tensor
     points: Tensor
     packing: Packing
+    background: Tensor | None = None
 
 
 def snippet_stage(
@@ -96,7 +98,16 @@ def pack(videos: Sequence[TrainingVideo], features: Tensor, num_classes: int) ->
     places = send(np.stack([rows, labels]), features.device)
     points = torch.zeros(len(features), num_classes, device=features.device)
     points[places[0], places[1]] = 1
-    return SnippetBatch([video.video_id for video in videos], features, points, Packing.of(lengths, features.device))
+    background = None
+    if any(len(video.background) for video in videos):
+        marked = [
+            start + np.clip(np.floor(video.background).astype(np.int64), 0, length - 1)
+            for start, length, video in zip(starts, lengths, videos, strict=True)
+        ]
+        background = torch.zeros(len(features), dtype=torch.bool, device=features.device)
+        background[send(np.concatenate(marked), features.device)] = True
+    packing = Packing.of(lengths, features.device)
+    return SnippetBatch([video.video_id for video in videos], features, points, packing, background)
 
 
 def train_step(
@@ -146,7 +157,8 @@ def _losses(
     video, num_videos = packing.video, len(packing)
     channels = torch.cat([scores.fused, scores.background[:, None]], dim=1)  # [N, C + 1]
     action_seeds, background_seeds = pseudo_labels(
-        scores.background.detach(), points, packing, settings.action_threshold, settings.background_threshold
+        scores.background.detach(),
+        *(points, packing, settings.action_threshold, settings.background_threshold, batch.background),
     )
     means, has_seeds = seed_means(scores.embedding.detach(), action_seeds, packing)
     prototypes = _move_prototypes(model, means, has_seeds, batch_size, settings.momentum)

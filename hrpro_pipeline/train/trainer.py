@@ -29,6 +29,7 @@ from hrpro_pipeline.models.checkpoint import (
 )
 from hrpro_pipeline.models.instance import InstanceModel
 from hrpro_pipeline.models.precision import resolve_precision
+from hrpro_pipeline.models.pyramid import PyramidModel
 from hrpro_pipeline.models.snippet import SnippetModel, prototype_similarity
 from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.checkpoints import Checkpoint, Checkpoints, run_identity
@@ -43,6 +44,7 @@ from hrpro_pipeline.train.snapshots import find_reliable, observed_videos, write
 from hrpro_pipeline.train.snippet_stage import snippet_batches, snippet_stage
 from hrpro_pipeline.train.stage import Compute, Stage
 from hrpro_pipeline.train.steps import StepRunner
+from hrpro_pipeline.train.warm_start import take_prototypes, take_weights
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ def train(
     resume: bool = False,
     stage1: SnippetModel | None = None,
     calibration: Calibration | None = None,
+    start: TrainedModel | None = None,
 ) -> TrainedModel:
     """Train all stages and write RUN: `model.pt`, `metrics.jsonl`, events, `config.yaml`, checkpoints.
 
@@ -112,6 +115,7 @@ def train(
             is none. On the CPU the result is that of an undisturbed run to the bit; CUDA sums in no fixed order.
         stage1: a trained network of the same settings, instead of training stage 1.
         calibration: of a model that was trained alike, for the model's answer.
+        start: a model to go on from; `settings` say how long (see `warm_start`).
 
     Raises:
         HrproError: `run` already holds a run and `resume` is not set, or holds one of other settings; a loss that is
@@ -120,7 +124,7 @@ def train(
     with parallel.process_group(device or torch.device("cpu")) as process_device:
         try:
             settings = with_duration(settings, len(data.videos))
-            trainer = Trainer(data, settings, run, seed, process_device, watch or Watch())
+            trainer = Trainer(data, settings, run, seed, process_device, watch or Watch(), start)
             trainer.model.calibration = calibration
             return trainer.train(resume, stage1)
         except torch.OutOfMemoryError:
@@ -154,6 +158,7 @@ class Trainer:
     seed: int
     device: torch.device
     watch: Watch
+    start: TrainedModel | None = None
     model: TrainedModel = field(init=False)
     compute: Compute = field(init=False)
     journal: Journal = field(init=False)
@@ -243,8 +248,11 @@ class Trainer:
         stage = snippet_stage(model, data, self.settings.snippet, self.compute, self.seed, NUM_SNAPSHOTS)
         if checkpoint is None:
             single = [[index] for index in range(len(data.videos))]
+            self._take_weights(model, "snippet")
             with progress("stage 1 (prototypes)", len(single), "videos", minor=True) as task:
                 initialize_prototypes(model, task.each(snippet_batches(data, self.compute, single)))
+            if self.start is not None:
+                take_prototypes(model, self.start.snippet, self.start.classes, data.classes)
             self._write_snapshot(0)
         self._train_stage(stage, checkpoint)
 
@@ -257,6 +265,7 @@ class Trainer:
         # Seeded anew, so that stage 2 does not depend on how stage 1 came to its end (resumed or not).
         torch.manual_seed(self.seed)
         network = self.model.instance = self._new_instance()
+        self._take_weights(network, "instance")
         self._train_stage(instance_stage(network, videos, self.settings.instance, self.compute, self.seed), checkpoint)
 
     def _new_instance(self) -> InstanceModel:
@@ -268,9 +277,18 @@ class Trainer:
         torch.manual_seed(self.seed)
         width, num_classes = sum(self.data.widths.values()), len(self.data.classes)
         network = self.model.pyramid = build_pyramid(self.settings, width, num_classes).to(self.device)
-        standardize(network, self.data, self.compute)
+        if not self._take_weights(network, "pyramid"):
+            standardize(network, self.data, self.compute)
         stage = pyramid_stage(network, self.data, segments, self.settings.pyramid, self.compute, self.seed)
         self._train_stage(stage, checkpoint)
+
+    def _take_weights(self, network: SnippetModel | InstanceModel | PyramidModel, stage: str) -> bool:
+        """Start the network of a stage from that of the model to go on from, if there is one."""
+        trained = getattr(self.start, stage, None)
+        if self.start is None or trained is None:
+            return False
+        take_weights(network, trained, self.start.classes, self.data.classes)
+        return True
 
     def _train_stage(self, stage: Stage, checkpoint: Checkpoint | None) -> None:
         """All rounds of a stage, from those of the checkpoint on."""
