@@ -13,6 +13,8 @@ from conftest import skip_or_fail
 from label_pages import Labeling, LabelTab, write_numbered
 from make_videos import X264_B, X265
 
+from hrpro_pipeline.data.detections import Detection, VideoDetections, write_detections
+from hrpro_pipeline.data.points import BACKGROUND
 from hrpro_pipeline.extract.video.probe import probe
 
 UNEVEN = [40 * k + 23 * (k % 3 == 1) + 160 * (k > 40) for k in range(100)]
@@ -333,4 +335,62 @@ def test_nothing_is_out_of_sight(width: int, height: int, videos: Path, browser:
             tab.page.tap("#classes .class")
             tab.saved()
             assert len(labeling.rows()) == 1
+        tab.close()
+
+
+def test_suggestions_are_answered_by_keys(videos: Path, browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("video_id,class,time\nconstant,pour,1.000\nconstant,stir,2.000\n")
+    (tmp_path / "look.csv").write_text(
+        "video_id,time,class,kind,score,suggested_class,suggested_time\n"
+        "constant,3.0,wipe,forgotten,0.9,,\nconstant,1.0,pour,misplaced,0.8,stir,1.4\n"
+        "constant,2.0,stir,misplaced,0.7,,\nuneven,1.0,pour,new,0.6,,\nuneven,2.0,pour,new,0.5,,\n"
+    )
+    with Labeling(tmp_path, videos, "--suggest", tmp_path / "look.csv", *CLASSES) as labeling:
+        tab = LabelTab(browser, labeling.address)
+        for question, key in [("wipe", "y"), ("pour · 0:01.00 · rather stir", "Enter"), ("stir · 0:02.00", "x")]:
+            tab.wait(f"document.getElementById('review-what').textContent.startsWith({question!r})")
+            tab.ready()
+            tab.press(key)
+        tab.wait("document.getElementById('title').textContent === 'uneven'")
+        tab.ready()
+        tab.press("ArrowRight", "m")  # yes, but a frame later
+        tab.wait("document.getElementById('review-what').textContent.includes('0:02.00')")
+        tab.ready()
+        tab.press("c")
+        tab.page.keyboard.type("wipe")
+        tab.press("Enter")
+        tab.saved()
+        later = np.round(probe(videos / "uneven.mp4").timestamps, 6)
+        index = int(np.abs(later - 1.0).argmin())
+        expected = [("constant", "stir", 1.4), ("constant", BACKGROUND, 2.0), ("constant", "wipe", 3.0)]
+        expected += [("uneven", "pour", later[index + 1])]
+        assert labeling.rows()[:4] == expected
+        assert labeling.rows()[4][1] == "wipe"
+        assert tab.get("document.getElementById('review-count').textContent") == "0 of 5 suggestions to answer"
+        while tab.get("hrpro.model.canUndo"):
+            tab.press("Control+z")
+            tab.page.wait_for_timeout(60)
+            tab.saved()
+        assert labeling.rows() == [("constant", "pour", 1.0), ("constant", "stir", 2.0)]
+        assert tab.get("document.getElementById('review-count').textContent") == "5 of 5 suggestions to answer"
+        assert tab.logged == []
+        tab.close()
+
+
+def test_detections_are_confirmed_and_corrected(videos: Path, browser: Any, tmp_path: Path) -> None:
+    items = (Detection("pour", 0.9, 0.5, 1.5), Detection("stir", 0.8, 2.0, 3.0), Detection("wipe", 0.7, 3.5, 4.5))
+    write_detections(tmp_path / "found", VideoDetections("constant", items, 16.0))
+    with Labeling(tmp_path, videos / "constant.mp4", "--detections", tmp_path / "found") as labeling:
+        tab = LabelTab(browser, labeling.address)
+        tab.ready()
+        for question, key in [("pour", "y"), ("stir", "x"), ("wipe", "c")]:
+            if question == "pour":
+                tab.press(".")
+            tab.wait(f"document.getElementById('review-what').textContent.startsWith({question!r})")
+            tab.press(key)
+        tab.page.keyboard.type("dry")
+        tab.press("Enter")
+        tab.saved()
+        assert labeling.rows() == [("constant", "pour", 1.0), ("constant", BACKGROUND, 2.48), ("constant", "dry", 4.0)]
+        assert tab.logged == []
         tab.close()

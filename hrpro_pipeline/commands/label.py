@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.names import class_name
+from hrpro_pipeline.data.suggestions import read_suggestions
 from hrpro_pipeline.label.library import Library, list_videos
 from hrpro_pipeline.label.server import LabelServer, guarded, listen, serve
 from hrpro_pipeline.label.store import LabelStore
-from hrpro_pipeline.label.suggestions import read_suggestions
 
 
 def label_videos(

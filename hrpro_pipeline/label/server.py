@@ -18,12 +18,14 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from hrpro_pipeline.data.detections import VideoDetections
+from hrpro_pipeline.data.files import video_id_of
+from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.data.points import BACKGROUND
+from hrpro_pipeline.data.suggestions import Suggestion, read_suggestions
 from hrpro_pipeline.errors import HrproError, one_line
 from hrpro_pipeline.label.guard import App, Guard
 from hrpro_pipeline.label.library import Library
 from hrpro_pipeline.label.store import Change, ConflictError, LabelStore
-from hrpro_pipeline.label.suggestions import read_suggestions
 from hrpro_pipeline.show.colors import PALETTE
 
 log = logging.getLogger(__name__)
@@ -112,7 +114,7 @@ class LabelServer:
 
     def _read_suggestions(self, request: Request) -> Response:
         items = read_suggestions(self._suggestions) if self._suggestions is not None else []
-        return JSONResponse(items, headers={"cache-control": "no-store"})
+        return JSONResponse(list(map(_suggestion_json, items)), headers={"cache-control": "no-store"})
 
     async def _changes(self, request: Request) -> Response:
         (after,) = _numbers(request, "after")
@@ -240,6 +242,20 @@ async def _content_of(request: Request) -> tuple[dict[str, Any], int]:
         raise HrproError("expected a JSON object")
     after = content.get("after", 0)
     return content, after if isinstance(after, int) else 0
+
+
+def _suggestion_json(item: Suggestion) -> dict[str, Any]:
+    video_id, label = video_id_of(item.video_id), class_name(item.label)
+    return {
+        "key": f"{video_id}|{item.seconds:.3f}|{label}|{item.kind}"[:500],  # known again after another `hrpro suggest`
+        "video_id": video_id,
+        "time": item.seconds,
+        "class": label,
+        "kind": item.kind,
+        "score": item.score,
+        "otherClass": class_name(item.suggested_label),
+        "otherTime": item.suggested_seconds,
+    }
 
 
 def _bytes(content: bytes, kind: str, keep: bool = False) -> Response:

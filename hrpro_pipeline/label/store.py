@@ -328,6 +328,6 @@ def _checked_class(key: str, value: Any) -> dict[str, str]:
 
 
 def _checked_answer(key: str, value: Any) -> str:
-    if value not in ("yes", "no", "other", "move", "skip"):
-        raise HrproError(f"answer to {key} is {value!r}; expected yes, no, other, move or skip")
+    if value not in ("yes", "no", "other", "move"):
+        raise HrproError(f"answer to {key} is {value!r}; expected yes, no, other or move")
     return str(value)

@@ -33,6 +33,7 @@ async function open(number, seconds = 0) {
   list.select(number);
   $("title").textContent = video().id;
   $("title").title = video().name;
+  if (review.item && review.item.video_id !== video().id) review.leave();
   drawAll();
   sessionStorage.setItem("video", video().id);
   return opened;
@@ -171,7 +172,12 @@ async function answer(kind) {
   if (kind === "around") return playAround(item);
   const values = {};
   if (kind === "move") values.time = player.times[player.onScreen()];
-  if (kind === "other" || (!item.class && (kind === "yes" || kind === "move"))) {
+  if (kind === "rather") {
+    if (!item.otherClass && (item.otherTime ?? null) === null) return;
+    if (item.otherClass) values.label = item.otherClass;
+    if ((item.otherTime ?? null) !== null) values.time = player.times[player.nearest(item.otherTime)];
+    kind = values.time === undefined ? "other" : "move";
+  } else if (kind === "other" || (!item.class && (kind === "yes" || kind === "move"))) {
     player.pause();
     const name = await pickClass("Which class is it?");
     if (!name) return;
@@ -251,7 +257,7 @@ const ACTIONS = {
   "video-back": () => list.neighbor(-1), "video-on": () => list.neighbor(1),
   undo: () => undo("undo"), redo: () => undo("redo"),
   yes: () => answer("yes"), no: () => answer("no"), next: () => answer("next"), back: () => answer("back"),
-  around: () => answer("around"), skip: () => answer("skip"),
+  around: () => answer("around"), rather: () => { if (review.item) answer("rather"); },
   search: () => { showList(true); $("search").focus(); $("search").select(); }, help: () => $("help").showModal(),
   mute: () => { player.video.muted = !player.video.muted; drawState(); },
   list: () => showList(!document.body.classList.contains("with-list")),
@@ -262,10 +268,15 @@ const PLAIN = {
   "[": "point-back", "]": "point-on", a: "add", c: "class", n: "note", m: "move", d: "done",
   Delete: "remove", Backspace: "remove", "<": "nudge-back", ">": "nudge-on", z: "zoom-in", "/": "search", "?": "help",
   PageUp: "video-back", PageDown: "video-on", y: "yes", x: "no", ".": "next", ",": "back", p: "around",
+  Enter: "rather",
 };
-const SHIFTED = { ArrowLeft: "second-back", ArrowRight: "second-on", Z: "zoom-out", F: "fit", ...PLAIN };
-SHIFTED.ArrowLeft = "second-back";
-SHIFTED.ArrowRight = "second-on";
+const SHIFTED = { ...PLAIN, ArrowLeft: "second-back", ArrowRight: "second-on", Z: "zoom-out", F: "fit" };
+
+// Keys that go on while they are held.
+const HELD = new Set([
+  ...["frame-back", "frame-on", "second-back", "second-on", "ten-back", "ten-on", "slower", "faster", "point-back"],
+  ...["point-on", "nudge-back", "nudge-on", "zoom-in", "zoom-out", "undo", "redo"],
+]);
 
 function actionOf(event) {
   if (event.ctrlKey || event.metaKey) {
@@ -285,8 +296,7 @@ function onKey(event) {
   const action = actionOf(event);
   if (action) {
     event.preventDefault();
-    const isHeld = ["play", "done", "help", "add", "remove", "undo", "redo"].includes(action);
-    if (!event.repeat || !isHeld || action === "undo" || action === "redo") ACTIONS[action]();
+    if (!event.repeat || HELD.has(action)) ACTIONS[action]();
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;

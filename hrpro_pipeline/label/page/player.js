@@ -47,7 +47,8 @@ export class Player extends EventTarget {
       const facts = await get(`video/${number}/facts`);
       const times = new Float64Array(await bytes(`video/${number}/times`));
       if (opening !== this.opening) return;
-      Object.assign(this, { facts, times, index: this.frameAt(seconds) });
+      Object.assign(this, { facts, times });
+      this.index = this.frameAt(seconds);
       this.#tell();
       if (facts.copy_reason) await this.#openCopy(opening, facts.copy_reason);
       else this.#load(`video/${number}/media`);
@@ -137,7 +138,7 @@ export class Player extends EventTarget {
   }
 
   #go() {
-    if (!this.times.length || !this.video.getAttribute("src")) return;
+    if (!this.isReady) return; // the first frame comes first: it tells where the browser's clock begins
     const start = this.times[this.index];
     const length = (this.times[this.index + 1] ?? this.duration) - start;
     const into = this.attempts ? length * (0.25 + 0.25 * this.attempts) : Math.min(AFTER_START, length / 2);
@@ -191,7 +192,7 @@ export class Player extends EventTarget {
   }
 
   play() {
-    if (!this.facts || !this.video.getAttribute("src")) return;
+    if (!this.isReady) return;
     this.#stopBackwards();
     if (this.index >= this.times.length - 1) this.seek(0);
     this.video.play().catch(() => {});

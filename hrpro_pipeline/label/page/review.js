@@ -5,9 +5,8 @@ import { clock } from "./player.js";
 
 const $ = (id) => document.getElementById(id);
 const WHY = {
-  forgotten: "An action without a point?", misplaced: "Is this point inside the action?",
-  uncertain: "The model is not sure here", disagree: "The stages of the model disagree here",
-  rare: "A rare class", far: "Unlike what is labeled", detection: "The model detects this", video: "Worth watching",
+  misplaced: "Is this point inside its action?", forgotten: "Is this an action without a point?",
+  new: "Does this happen here?", detection: "The model detects this. Does it happen?",
 };
 
 export class Review extends EventTarget {
@@ -67,9 +66,14 @@ export class Review extends EventTarget {
     }
     const first = items.findIndex((item) => !this.isAnswered(item));
     if (direction > 0 && first >= 0 && this.usesSuggestions) return this.go(first);
+    this.leave();
+    return null;
+  }
+
+  // Nothing is asked: another video was opened.
+  leave() {
     this.place = -1;
     this.draw();
-    return null;
   }
 
   go(place) {
@@ -90,7 +94,7 @@ export class Review extends EventTarget {
     const name = label || item.class;
     const point = (group) => ({ video_id: item.video_id, class: group, time: Math.round(at * 1e6) / 1e6, note: "" });
     let key = null;
-    if (kind !== "skip" && at !== null) {
+    if (at !== null) {
       if (kind === "no") {
         if (near) changes.push({ table: "points", key: near[0], after: null });
         changes.push({ table: "points", key: crypto.randomUUID(), after: point(model.background) });
@@ -115,6 +119,8 @@ export class Review extends EventTarget {
     const noun = this.usesSuggestions ? "suggestion" : "detection";
     $("review-count").textContent = `${open} of ${items.length} ${noun}s to answer`;
     $("review-what").hidden = !item;
+    const isRather = Boolean(item && (item.otherClass || (item.otherTime ?? null) !== null));
+    $("review-rather").hidden = !isRather;
     for (const button of document.querySelectorAll("#review [data-answer]")) {
       button.disabled = button.dataset.answer === "next" ? !open : !item;
     }
@@ -122,9 +128,11 @@ export class Review extends EventTarget {
       $("review-why").textContent = open ? "Press . for the next one" : `No ${noun} is left here`;
       return;
     }
-    $("review-why").textContent = WHY[item.kind] || item.kind || "Worth a look";
+    $("review-why").textContent = WHY[item.kind] || item.kind;
     const score = item.score === null || item.score === undefined ? "" : ` · ${item.score.toFixed(2)}`;
     const place = item.time === null ? "the whole video" : clock(item.time);
-    $("review-what").textContent = `${item.class || "any class"} · ${place}${score}`;
+    const others = [item.otherClass, (item.otherTime ?? null) === null ? "" : `at ${clock(item.otherTime)}`];
+    const rather = isRather ? ` · rather ${others.filter(Boolean).join(" ")}` : "";
+    $("review-what").textContent = `${item.class || "any class"} · ${place}${rather}${score}`;
   }
 }
