@@ -200,6 +200,7 @@ function drawAll() {
   panel.drawPoints();
   list.classes([...model.names, model.background]);
   review.draw();
+  if (!review.item) timeline.marked = null;
   timeline.draw();
   const [done, points, videos] = [model.tables.done, model.tables.points, model.videos].map((items) => Object.keys(items).length);
   const [doneText, pointsText, videosText] = [done, points, videos].map((count) => count.toLocaleString("en"));

@@ -112,9 +112,9 @@ export class Review extends EventTarget {
   }
 
   draw() {
-    $("review").hidden = !this.isOn;
-    if (!this.isOn) return;
     const { item, items } = this;
+    $("review").hidden = !this.isOn || (!items.length && !this.usesSuggestions);
+    if (!this.isOn) return;
     const open = items.filter((other) => !this.isAnswered(other)).length;
     const noun = this.usesSuggestions ? "suggestion" : "detection";
     $("review-count").textContent = `${open} of ${items.length} ${noun}s to answer`;
