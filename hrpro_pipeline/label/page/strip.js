@@ -54,7 +54,7 @@ export class Strip {
     const slot = right - left - 1;
     if (slot <= 0) return;
     // It fills its place, cut at the sides or above and below; a place much wider is not filled.
-    const shown = Math.min(slot, (1.7 * width * height) / picture.height);
+    const shown = Math.min(slot, (2.4 * width * height) / picture.height);
     const scale = Math.max(height / picture.height, shown / width);
     const cut = [(width - shown / scale) / 2, (picture.height - height / scale) / 2];
     context.drawImage(picture, place * width + cut[0], cut[1], shown / scale, height / scale, left, top, shown, height);
