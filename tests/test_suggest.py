@@ -12,6 +12,7 @@ from made_features import made_set
 from hrpro_pipeline.cli import main
 from hrpro_pipeline.commands.train import train_detector
 from hrpro_pipeline.configs.load import load_settings
+from hrpro_pipeline.data.detections import Detection, VideoDetections, write_detections
 from hrpro_pipeline.data.points import BACKGROUND
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.data.suggestions import COLUMNS, Suggestion, read_suggestions, write_suggestions
@@ -19,6 +20,7 @@ from hrpro_pipeline.errors import HrproError, ProblemsError
 from hrpro_pipeline.infer.doubts import Evidence, Points, describe_doubts, label_doubts, unlabeled
 from hrpro_pipeline.infer.suggest import suggest_moments
 from hrpro_pipeline.models.checkpoint import build_pyramid, build_snippet, load_model
+from hrpro_pipeline.show.doubts_table import doubts_table
 from hrpro_pipeline.train.warm_start import take_prototypes, take_weights
 
 CLOCK = SnippetClock()
@@ -193,3 +195,17 @@ def test_weights_of_classes_go_to_their_new_rows() -> None:
     take_weights(second, first, ("pour", "stir"), ("stir",))
     assert torch.equal(second.classify.output.weight, first.classify.output.weight[1:])
     assert torch.equal(second.mean, first.mean)
+
+
+def test_the_report_lists_doubts(folder: Path, tmp_path: Path) -> None:
+    write_detections(tmp_path / "d", VideoDetections("v08", (Detection("jump", 0.9, 4.0, 5.0),), 20.0))
+    report = ("report", tmp_path / "d", "--out", tmp_path / "r.html")
+    arguments = [str(argument) for argument in (*report, "--doubts", folder / "run")]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "labels worth a second look" in page
+    assert "<td>v03</td><td>17.50 s</td><td>jump</td><td>point looks misplaced; rather at " in page
+    odd = Suggestion("a", 1.0, "<b>pour</b>", "forgotten", 0.9)
+    assert "<td>&lt;b&gt;pour&lt;/b&gt;</td><td>action looks forgotten</td>" in doubts_table([odd])
+    assert CliRunner().invoke(main, [str(argument) for argument in report]).exit_code == 0
+    assert "worth a second look" not in (tmp_path / "r.html").read_text()

@@ -16,6 +16,7 @@ from hrpro_pipeline.configs.presets import DEFAULT_PRESET
 @click.option(
     "--videos", type=options.ExistingFolder, help="Folder of the videos: the page shows frames and plays them there."
 )
+@click.option("--doubts", type=options.Existing, help="RUN, or its doubts.csv: list the labels worth a second look.")
 @click.option("--subset", help="Evaluate on this subset.  [default: the annotated videos that have detections]")
 @click.option("--preset", default=DEFAULT_PRESET, show_default=True, help="Gives tIoU thresholds and excluded videos.")
 @click.option("--min-score", type=float, default=0.0, show_default=True, help="Show detections from this score on.")
@@ -25,6 +26,7 @@ def report(
     annotations: Path | None,
     points: Path | None,
     videos: Path | None,
+    doubts: Path | None,
     subset: str | None,
     preset: str,
     min_score: float,
@@ -46,6 +48,7 @@ def report(
         annotations=annotations,
         points=points,
         videos=videos,
+        doubts=doubts,
         subset=subset,
         preset=preset,
         min_score=min_score,

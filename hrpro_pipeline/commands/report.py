@@ -8,6 +8,7 @@ from hrpro_pipeline.data.annotations import in_subset, read_annotations
 from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.failures import read_failures
 from hrpro_pipeline.data.points import action_points, read_points
+from hrpro_pipeline.data.suggestions import DOUBTS_FILE, WORTH_A_LOOK, Suggestion, read_suggestions
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import diagnose
@@ -23,6 +24,7 @@ def report_detections(
     annotations: str | Path | None = None,
     points: str | Path | None = None,
     videos: str | Path | None = None,
+    doubts: str | Path | None = None,
     subset: str | None = None,
     preset: str = DEFAULT_PRESET,
     min_score: float = 0.0,
@@ -35,6 +37,7 @@ def report_detections(
         annotations: ground truth to show, and to evaluate against where it has segments.
         points: CSV of labeled points to show.
         videos: folder of the video files, by id: the page shows frames of them and plays them where they lie.
+        doubts: `doubts.csv` of a run, or the run, to list the labels that are worth a second look.
         subset: evaluate on this subset; on the annotated videos that have detections otherwise.
         preset: gives tIoU thresholds and the videos left out of the evaluation.
         min_score: show detections from this score on.
@@ -65,9 +68,16 @@ def report_detections(
         by_video,
         truth,
         points=action_points(read_points(Path(points))) if points is not None else (),
+        doubts=_doubts(Path(doubts)) if doubts is not None else (),
         failures=read_failures(Path(detections)) if Path(detections).is_dir() else (),
         evaluation=evaluate(items, evaluated, settings.tiou, settings.exclude) if has_segments else None,
         diagnosis=diagnose(items, evaluated, settings.exclude) if has_segments else None,
         videos=files,
     )
     write_report(Path(out), content, min_score=min_score)
+
+
+def _doubts(path: Path) -> list[Suggestion]:
+    """The labels worth a look of a run or a file."""
+    file = path / DOUBTS_FILE if path.is_dir() else path
+    return [item for item in read_suggestions(file) if item.score >= WORTH_A_LOOK]

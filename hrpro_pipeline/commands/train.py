@@ -128,10 +128,8 @@ class Training:
         inputs = self.inputs
         truth = read_annotations(inputs.annotations) if inputs.annotations is not None else {}
         data = _training_set(inputs, truth, settings)
-        settings = _with_extraction(settings, data)
-        start = None
-        if self.warm_start is not None:
-            settings, start = self._warm_start(settings, data)
+        labeled = data
+        settings, start = self._warm_start(_with_extraction(settings, data), data)
         watched: dict[str, Features] = {}
         measures: list[Measure] = []
         select = None
@@ -149,10 +147,7 @@ class Training:
         ambiguous = read_ambiguous(inputs.ambiguous) if inputs.ambiguous is not None else {}
         evaluate = evaluator(watched, ambiguous, measures) if measures else None
         device = resolve_device(self.device)
-        calibration = start.calibration if start is not None and self.validate_on is None else None
-        is_anew = self.stage1 is None and start is None
-        if settings.answer.held_out and self.validate_on is None and not self.best_on_test and is_anew:
-            settings, calibration = self._rehearse(data, settings, device)
+        settings, calibration = self._answer_before(data, settings, start, device)
         model = train(
             data,
             settings,
@@ -170,19 +165,29 @@ class Training:
             save_model(Path(self.out) / FILE_NAME, model)
         if launch.rank() == 0:
             write_inputs(Path(self.out), inputs, self.evaluate_on)
-            doubts = doubts_of(model, data, device)
-            file = Path(self.out) / DOUBTS_FILE
-            write_suggestions(file, doubts)
-            log.info("labels worth a second look: %s: %s", describe_doubts(doubts), file)
+            _write_doubts(Path(self.out) / DOUBTS_FILE, model, labeled, device)
         return model
 
-    def _warm_start(self, settings: Settings, data: TrainingSet) -> tuple[Settings, TrainedModel]:
-        """The model to go on from, and settings with fewer steps."""
-        assert self.warm_start is not None
+    def _warm_start(self, settings: Settings, data: TrainingSet) -> tuple[Settings, TrainedModel | None]:
+        """Settings with fewer steps, and the model to go on from; the settings alone where there is none."""
+        if self.warm_start is None:
+            return settings, None
         start = load_model(Path(self.warm_start))
         settings = warm_settings(settings, start, len(data.videos))
         log.info("going on from %s: %s", self.warm_start, describe_start(start, data, settings))
         return settings, start
+
+    def _answer_before(
+        self, data: TrainingSet, settings: Settings, start: TrainedModel | None, device: torch.device
+    ) -> tuple[Settings, Calibration | None]:
+        """What the answer of the model will be as far as that is known before it is trained; see `_rehearse`."""
+        if self.validate_on is not None or self.best_on_test:
+            return settings, None
+        if start is not None:
+            return settings, start.calibration
+        if settings.answer.held_out and self.stage1 is None:
+            return self._rehearse(data, settings, device)
+        return settings, None
 
     def _rehearse(
         self, data: TrainingSet, settings: Settings, device: torch.device
@@ -219,6 +224,12 @@ class Training:
         if isinstance(self.validate_on, float):
             return hold_out(data, draw_validation(data, self.validate_on, self.seed))
         return hold_out(data, read_ids(Path(self.validate_on)))
+
+
+def _write_doubts(file: Path, model: TrainedModel, data: TrainingSet, device: torch.device) -> None:
+    doubts = doubts_of(model, data, device)
+    write_suggestions(file, doubts)
+    log.info("labels worth a second look: %s: %s", describe_doubts(doubts), file)
 
 
 def _by_points_of(videos: Sequence[TrainingVideo]) -> Selection:

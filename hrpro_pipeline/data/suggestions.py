@@ -15,6 +15,8 @@ from hrpro_pipeline.errors import HrproError, ProblemsError
 # In a RUN folder: the doubts about the labels that it was trained on.
 DOUBTS_FILE = "doubts.csv"
 COLUMNS = ("video_id", "time", "class", "kind", "score", "suggested_class", "suggested_time")
+# Rows with at least this score are worth the time of a look.
+WORTH_A_LOOK = 0.5
 # A labeled point that seems to be at a wrong place or of a wrong class; an action in a labeled video that seems to have
 # no point; a likely action in a video without points.
 Kind = Literal["misplaced", "forgotten", "new"]

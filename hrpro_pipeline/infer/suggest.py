@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hrpro_pipeline.data.snippets import SnippetClock
-from hrpro_pipeline.data.suggestions import Suggestion
-from hrpro_pipeline.infer.doubts import WORTH_A_LOOK, Evidence, Points, label_doubts, unlabeled, usual_scores
+from hrpro_pipeline.data.suggestions import WORTH_A_LOOK, Suggestion
+from hrpro_pipeline.infer.doubts import Evidence, Points, label_doubts, unlabeled, usual_scores
 
 # Shares of the worth of a video.
 _RARITY, _UNCERTAINTY = 0.5, 0.5

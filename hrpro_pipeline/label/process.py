@@ -24,8 +24,8 @@ from hrpro_pipeline.show.thumbnails import sheet, thumbnail
 
 _SILENCE_SECONDS = 300.0
 _REPORT_SECONDS = 0.3
-# From so many seconds between thumbnails on, the key frame before each will do.
-_KEY_FRAME_SECONDS = 2.0
+# From so many seconds between thumbnails on, a key frame that is not far before each will do.
+_COARSE_SECONDS = 2.0
 
 
 class MediaProcess:
@@ -113,9 +113,9 @@ def _strip(path: Path, channel: Channel, first: int, step: int, count: int) -> t
     if not numbers:
         raise HrproError(f"{path.name}: frame {first} of {info.num_packets}; expected one of them")
     images = []
-    key_frames = step / info.fps >= _KEY_FRAME_SECONDS
+    apart = step / info.fps
     try:
-        for frame in frames_at(info, numbers, key_frames):
+        for frame in frames_at(info, numbers, apart / 2 if apart >= _COARSE_SECONDS else 0.0):
             images.append(thumbnail(frame, 1.0))
     except (av.FFmpegError, OSError, ValueError):  # damaged from here on
         if not images:

@@ -16,6 +16,7 @@ from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.failures import Failure
 from hrpro_pipeline.data.files import write_text
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.show.doubts_table import doubts_table
 from hrpro_pipeline.show.report_data import Media, ReportContent, report_data
 from hrpro_pipeline.show.thumbnails import film_strip
 
@@ -47,6 +48,7 @@ def write_report(
         counts=f"{_count(len(content.detections), 'video')}, {_count(total, 'detection')}",
         note=note if num_on_page < total else "",
         failures=_failure_list(content.failures),
+        doubts=doubts_table(content.doubts),
         style=_page_file("page.css"),
         data=_script_json(data),
         plotly=get_plotlyjs(),

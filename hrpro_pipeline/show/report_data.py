@@ -11,6 +11,7 @@ from hrpro_pipeline.data.annotations import VideoAnnotation
 from hrpro_pipeline.data.detections import Curves, VideoDetections
 from hrpro_pipeline.data.failures import Failure
 from hrpro_pipeline.data.points import Point
+from hrpro_pipeline.data.suggestions import Suggestion
 from hrpro_pipeline.infer.diagnosis import KINDS, Diagnosis
 from hrpro_pipeline.infer.evaluation import Evaluation
 from hrpro_pipeline.show.colors import class_colors
@@ -30,6 +31,7 @@ class ReportContent:
         detections: by video, in the order of the page.
         truth: ground truth by video; videos without detections do not appear.
         points: labeled points; those given as frames appear where `truth` knows the video's frame rate.
+        doubts: labels worth a second look, best first.
         failures: videos that could not be detected in, or not be drawn.
         evaluation, diagnosis: scores and errors for the summary.
         videos: video files by video id; None without a folder of videos.
@@ -38,6 +40,7 @@ class ReportContent:
     detections: Mapping[str, VideoDetections]
     truth: Mapping[str, VideoAnnotation] = field(default_factory=dict)
     points: Sequence[Point] = ()
+    doubts: Sequence[Suggestion] = ()
     failures: Sequence[Failure] = ()
     evaluation: Evaluation | None = None
     diagnosis: Diagnosis | None = None
