@@ -4,9 +4,11 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from conftest import skip_or_fail
@@ -15,6 +17,7 @@ from make_videos import X264_B, X265
 
 from hrpro_pipeline.data.detections import Detection, VideoDetections, write_detections
 from hrpro_pipeline.data.points import BACKGROUND
+from hrpro_pipeline.extract.video.decoding import decode
 from hrpro_pipeline.extract.video.probe import probe
 
 UNEVEN = [40 * k + 23 * (k % 3 == 1) + 160 * (k > 40) for k in range(100)]
@@ -393,4 +396,39 @@ def test_detections_are_confirmed_and_corrected(videos: Path, browser: Any, tmp_
         tab.saved()
         assert labeling.rows() == [("constant", "pour", 1.0), ("constant", BACKGROUND, 2.48), ("constant", "dry", 4.0)]
         assert tab.logged == []
+        tab.close()
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["arm_wrestling.mp4", "flipping_a_pancake.mkv", "mm_test.avi"])
+def test_real_videos_show_the_decoders_frames(name: str, shared: Path, browser: Any, tmp_path: Path) -> None:
+    """The picture that the player shows is the decoder's at the time that the point gets, not its neighbor's."""
+    decoded = [
+        (seconds, cv2.resize(image, (48, 36)).mean(axis=2)) for seconds, image in decode(shared / "videos" / name)
+    ]
+    motion = [float(np.abs(image - before[1]).mean()) for before, (_, image) in pairwise(decoded)]
+    clearest = sorted(range(2, len(decoded) - 3), key=lambda k: -min(motion[k - 1], motion[k]))[:4]
+    with Labeling(tmp_path, shared / "videos" / name, *CLASSES) as labeling:
+        tab = LabelTab(browser, labeling.address)
+        tab.ready()
+        for index in clearest:
+            tab.get(f"hrpro.player.seek({index})")
+            tab.page.wait_for_timeout(150)
+            tab.ready()
+            tab.press("1")
+            tab.saved()
+            shown = np.array(
+                tab.get(
+                    """() => { const canvas = new OffscreenCanvas(48, 36), context = canvas.getContext("2d");
+                    context.imageSmoothingQuality = "high";
+                    context.drawImage(document.getElementById("video"), 0, 0, 48, 36);
+                    return [...context.getImageData(0, 0, 48, 36).data]; }"""
+                )
+            ).reshape(36, 48, 4)[:, :, :3]
+            apart = [float(np.abs(shown.mean(axis=2) - decoded[k][1]).mean()) for k in range(index - 2, index + 3)]
+            # Some recordings show a picture twice; never the next or the one before where these differ.
+            assert apart[2] < 1.05 * min(apart), f"frame {index}: {apart}"
+            assert apart[2] < 0.9 * max(apart), f"frame {index}: {apart}"
+        times = sorted(round(decoded[index][0], 6) for index in clearest)
+        assert [seconds for *_, seconds in labeling.rows()] == times
         tab.close()
