@@ -105,7 +105,7 @@ class Library:
                 raise HrproError(f"{video.name}: is gone, or another file by now; start `hrpro label` again")
             return path
         with self._fetching:
-            path = self._folder / f"{self._key(number)}{Path(video.name).suffix}"
+            path = self._folder / f"{self._key(number)}.source{Path(video.name).suffix}"
             if not path.is_file():
                 with local_copy(video.location) as copy, replacing(path) as temporary:
                     shutil.copyfile(copy, temporary)
