@@ -26,6 +26,7 @@ EARLY = [40 * k - 280 for k in range(107)]
 VIDEOS: dict[str, tuple[dict[str, Any], bool]] = {
     "constant.mp4": (X264_B | {"audio": "aac", "count": 400}, False),
     "uneven.mp4": (X264_B | {"milliseconds": UNEVEN, "count": 100}, False),
+    "late.mp4": (X264_B | {"milliseconds": [1234 + 40 * k for k in range(100)], "count": 100}, False),
     "edited.mp4": (X264_B | {"milliseconds": EARLY, "count": 107}, True),
     "old.avi": ({"codec": "mpeg4", "options": {"bf": "2", "g": "12", "q": "2"}}, True),
     "hevc.mp4": (X265, True),

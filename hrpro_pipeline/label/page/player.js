@@ -171,7 +171,6 @@ export class Player extends EventTarget {
     this.seen = mediaTime;
     if (this.offset === null) {
       this.offset = mediaTime - this.times[0];
-      if (Math.abs(this.offset) > 1) this.offset = 0;
       this.dispatchEvent(new Event("ready"));
       if (this.index > 0) this.#go();
       return;
