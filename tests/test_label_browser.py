@@ -4,9 +4,11 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -53,7 +55,7 @@ def launch() -> Iterator[Any]:
         skip_or_fail("playwright is not installed: pip install playwright (its own browsers are not needed)")
     options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--mute-audio"]
     with sync_playwright() as started:
-        yield lambda: started.chromium.launch(executable_path=program, args=options)
+        yield lambda *more: started.chromium.launch(executable_path=program, args=[*options, *more])
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,8 @@ def test_undo_and_redo_go_through_everything(videos: Path, browser: Any, tmp_pat
 
 @pytest.mark.parametrize("victim", ["server", "browser"])
 def test_a_kill_loses_at_most_the_last_key(victim: str, videos: Path, launch: Any, tmp_path: Path) -> None:
-    browser = launch()
+    mark = f"--hrpro-{uuid4().hex}"  # an option that it ignores, by which its process is known
+    browser = launch(mark)
     labeling = Labeling(tmp_path, videos / "constant.mp4", *CLASSES)
     tab = LabelTab(browser, labeling.address)
     tab.ready()
@@ -165,7 +168,7 @@ def test_a_kill_loses_at_most_the_last_key(victim: str, videos: Path, launch: An
         tab.wait("document.getElementById('status').className === 'lost'")
         browser.close()
     else:  # as the system does when memory is short
-        os.kill(_pid_of_browser(), signal.SIGKILL)
+        os.kill(_pid_of_browser(mark), signal.SIGKILL)
     labeling.end(signal.SIGKILL)
     rows = labeling.rows()
     assert 9 <= len(rows) <= 10
@@ -174,21 +177,16 @@ def test_a_kill_loses_at_most_the_last_key(victim: str, videos: Path, launch: An
         assert again.rows()[:9] == rows[:9]
 
 
-def _pid_of_browser() -> int:
-    """The youngest chromium that is not a part of another one and was started by this process."""
-    best = (0.0, 0)
+def _pid_of_browser(mark: str) -> int:
+    """The browser's own process; those that it started have a type."""
+    found = []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            started = entry.stat().st_mtime
-        except OSError:
-            continue
-        if b"chrom" in words[0] and b"--mute-audio" in words and not any(word.startswith(b"--type=") for word in words):
-            best = max(best, (started, int(entry.name)))
-    assert best[1]
-    return best[1]
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if mark.encode() in words and not any(word.startswith(b"--type=") for word in words):
+                found.append(int(entry.name))
+    (pid,) = found
+    return pid
 
 
 def test_two_pages_do_not_overwrite_each_other(videos: Path, browser: Any, tmp_path: Path) -> None:
