@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hrpro_pipeline.commands.figures import write_figures
     from hrpro_pipeline.commands.imports import import_checkpoint, import_features
     from hrpro_pipeline.commands.info import describe
+    from hrpro_pipeline.commands.label import label_videos
     from hrpro_pipeline.commands.points import write_points
     from hrpro_pipeline.commands.report import report_detections
     from hrpro_pipeline.commands.seeds import train_seeds
@@ -44,6 +45,7 @@ __all__ = [
     "extract_features",
     "import_checkpoint",
     "import_features",
+    "label_videos",
     "report_detections",
     "run_ablation",
     "suggest_labels",
@@ -69,6 +71,7 @@ _MODULES = {
     "extract_features": "commands.extract",
     "import_checkpoint": "commands.imports",
     "import_features": "commands.imports",
+    "label_videos": "commands.label",
     "report_detections": "commands.report",
     "run_ablation": "commands.ablation",
     "suggest_labels": "commands.suggest",

@@ -26,7 +26,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 LONGEST = (
     *("test_demo", "test_engines", "test_extract", "test_extract_folder", "test_faults", "test_flow", "test_chain"),
     *("test_scaling", "test_ray", "test_live", "test_docs", "test_storage", "test_windows", "test_figures"),
-    *("test_training", "test_overlay"),
+    *("test_training", "test_overlay", "test_label_browser"),
 )
 
 

@@ -19,7 +19,6 @@ from hrpro_pipeline import import_features
 from hrpro_pipeline.data.feature_files.axes import axes_of
 from hrpro_pipeline.data.feature_files.clocks import Sidecar
 from hrpro_pipeline.data.feature_files.layout import recognize
-from hrpro_pipeline.data.features import read_header
 from hrpro_pipeline.data.resampling import resample
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError, UsageError
@@ -447,19 +446,3 @@ def test_a_common_clock(tmp_path: Path) -> None:
 )
 def test_clock_of_video_features(frames: tuple[int, ...], expected: tuple[int, int | None]) -> None:
     assert Sidecar(29.97, np.array(frames) / 29.97 * 1000).clock() == expected
-
-
-def test_ids_of_an_archive_are_those_of_videos(tmp_path: Path) -> None:
-    """A file is matched with its video by the id that the video would have."""
-    folder = tmp_path / "archive" / "features" / "train"
-    folder.mkdir(parents=True)
-    for name in ("John's clip", "Cafe\u0301"):
-        np.save(folder / f"{name}.npy", np.ones((4, 8), np.float32))
-    truth = {"Caf\u00e9": {"duration": 2.5, "annotations": []}}
-    (tmp_path / "archive" / "gt_full.json").write_text(json.dumps({"database": truth}), encoding="utf-8")
-    ids = import_features(tmp_path / "archive", tmp_path / "out")
-    assert sorted(ids) == ["Caf\u00e9", "John_s clip"]
-    assert read_header(tmp_path / "out" / "Caf\u00e9.h5").duration_seconds == 2.5
-    np.save(folder / "John&s clip.npy", np.ones((4, 8), np.float32))
-    with pytest.raises(HrproError, match="John_s clip"):
-        import_features(tmp_path / "archive", tmp_path / "again")

@@ -23,7 +23,8 @@ FLOORS = {
     "train": {"errors", "base", "configs", "data", "models"},
     "infer": {"errors", "base", "configs", "data", "models", "extract"},
     "show": {"errors", "base", "configs", "data", "models", "extract", "infer"},
-    "commands": {"errors", "base", "configs", "data", "models", "extract", "train", "infer", "show"},
+    "label": {"errors", "base", "configs", "data", "models", "extract", "infer", "show"},
+    "commands": {"errors", "base", "configs", "data", "models", "extract", "train", "infer", "show", "label"},
     "cli": {"_version", "errors", "base", "configs", "data", "models", "extract", "infer", "commands"},
 }
 # Networks and kernels import nothing of ours.

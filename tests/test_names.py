@@ -4,18 +4,20 @@ import json
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import problems_of
 from made_features import store_random
 
-from hrpro_pipeline import evaluate_detections
+from hrpro_pipeline import evaluate_detections, import_features
 from hrpro_pipeline.data.annotations import class_names, read_ambiguous, read_annotations, read_ids
 from hrpro_pipeline.data.dataset import load_training_set
 from hrpro_pipeline.data.detections import read_detections
-from hrpro_pipeline.data.features import list_features
+from hrpro_pipeline.data.features import list_features, read_header
 from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.videos import find_videos
+from hrpro_pipeline.errors import HrproError
 
 SPELLINGS = {
     "pour": [
@@ -118,3 +120,19 @@ def test_features_of_one_video_twice(tmp_path: Path, caplog: pytest.LogCaptureFi
     store_random(tmp_path, "a")
     assert list_features(tmp_path) == {"a": tmp_path / "a.h5"}
     assert "a.mp4.h5: left out, a.h5 has the features of a" in caplog.text
+
+
+def test_ids_of_an_archive_are_those_of_videos(tmp_path: Path) -> None:
+    """A file is matched with its video by the id that the video would have."""
+    folder = tmp_path / "archive" / "features" / "train"
+    folder.mkdir(parents=True)
+    for name in ("John's clip", "Cafe\u0301"):
+        np.save(folder / f"{name}.npy", np.ones((4, 8), np.float32))
+    truth = {"Caf\u00e9": {"duration": 2.5, "annotations": []}}
+    (tmp_path / "archive" / "gt_full.json").write_text(json.dumps({"database": truth}), encoding="utf-8")
+    ids = import_features(tmp_path / "archive", tmp_path / "out")
+    assert sorted(ids) == ["Caf\u00e9", "John_s clip"]
+    assert read_header(tmp_path / "out" / "Caf\u00e9.h5").duration_seconds == 2.5
+    np.save(folder / "John&s clip.npy", np.ones((4, 8), np.float32))
+    with pytest.raises(HrproError, match="John_s clip"):
+        import_features(tmp_path / "archive", tmp_path / "again")

@@ -28,6 +28,7 @@ COMMANDS = {
     "figures": ("figures:figures", "Draw the paper's figures from a run."),
     "import": ("imports:import_group", "Take over features and published checkpoints."),
     "info": ("info:info", "Say what a FEATURES folder, a feature file, a RUN or a model holds."),
+    "label": ("label:label", "Set points in videos in the browser."),
     "points": ("points:points", "Draw one point label in each annotated segment."),
     "report": ("report:report", "Show detections on one HTML page."),
     "suggest": ("suggest:suggest", "Rank the moments that are worth most to label next."),

@@ -1,4 +1,4 @@
-"""Small frames of a video for the report; of long videos key frames, by seeking."""
+"""Small frames of a video; of long videos key frames, by seeking."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,29 +60,29 @@ def film_strip(path: Path, count: int) -> FilmStrip:
                 raise HrproError(f"{path.name}: no video stream; expected a video")
             codec = stream.codec_context.name
             for time, frame in _spread_frames(container, stream, path, count):
-                images.append(_thumbnail(frame, float(stream.sample_aspect_ratio or 1)))
+                images.append(thumbnail(frame, float(stream.sample_aspect_ratio or 1)))
                 seconds.append(round(time, 3))
     except (av.FFmpegError, OSError, ValueError) as error:
         problem = one_line(error)
     if not images:
         raise HrproError(f"{path.name}: not a video that can be read ({problem})")
-    # A stream may change its size: all get that of the first frame.
+    jpeg = sheet(images, _COLUMNS)
+    height, width = images[0].shape[:2]
+    return FilmStrip(tuple(seconds), width, height, _COLUMNS, jpeg, codec)
+
+
+def sheet(images: Sequence[np.ndarray], columns: int) -> bytes:
+    """Images [h, w, 3], RGB uint8, side by side, row by row, as a JPEG; all in the size of the first one."""
+    # A stream may change its size.
     height, width = images[0].shape[:2]
     images = [cv2.resize(image, (width, height)) if image.shape[:2] != (height, width) else image for image in images]
-    sheet = _sheet(images)
-    _, jpeg = cv2.imencode(".jpg", sheet[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return FilmStrip(tuple(seconds), width, height, _COLUMNS, jpeg.tobytes(), codec)
-
-
-def _sheet(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images of one size side by side, row by row."""
-    height, width = images[0].shape[:2]
-    rows = -(-len(images) // _COLUMNS)
-    sheet = np.zeros((rows * height, min(len(images), _COLUMNS) * width, 3), np.uint8)
+    rows = -(-len(images) // columns)
+    picture = np.zeros((rows * height, min(len(images), columns) * width, 3), np.uint8)
     for index, image in enumerate(images):
-        top, left = index // _COLUMNS * height, index % _COLUMNS * width
-        sheet[top : top + height, left : left + width] = image
-    return sheet
+        top, left = index // columns * height, index % columns * width
+        picture[top : top + height, left : left + width] = image
+    _, jpeg = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return jpeg.tobytes()
 
 
 def _spread_frames(
@@ -147,7 +147,7 @@ def _key_frames(
             last = seconds
 
 
-def _thumbnail(frame: av.VideoFrame, pixel_width: float) -> np.ndarray:
+def thumbnail(frame: av.VideoFrame, pixel_width: float) -> np.ndarray:
     """The frame turned upright and fitted into the box, RGB uint8 [h, w, 3]; a pixel may be wider than high."""
     rotation, mirrored = orientation(frame)
     box = (_WIDTH, _HEIGHT) if rotation % 180 == 0 else (_HEIGHT, _WIDTH)
