@@ -171,8 +171,7 @@ class Training:
             save_model(Path(self.out) / FILE_NAME, model)
         if launch.rank() == 0:
             write_inputs(Path(self.out), inputs, self.evaluate_on)
-            if model.calibration is not None or model.pyramid is not None:  # not of the published method
-                _write_doubts(Path(self.out) / DOUBTS_FILE, model, labeled, device)
+            _write_doubts(Path(self.out) / DOUBTS_FILE, model, labeled, device)
         return model
 
     def _warm_start(self, settings: Settings, data: TrainingSet) -> tuple[Settings, TrainedModel | None]:
