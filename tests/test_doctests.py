@@ -40,6 +40,7 @@ MODULES = [
     "data.tables",
     "extract.flow",
     "extract.i3d",
+    "extract.networks.network",
     "infer.detector",
     "infer.evaluation",
     "infer.label_summary",
