@@ -15,7 +15,14 @@ from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.data.detections import Detection, VideoDetections, write_detections
 from hrpro_pipeline.data.points import BACKGROUND
 from hrpro_pipeline.data.snippets import SnippetClock
-from hrpro_pipeline.data.suggestions import COLUMNS, Suggestion, read_suggestions, write_suggestions
+from hrpro_pipeline.data.suggestions import (
+    COLUMNS,
+    WORTH_A_LOOK,
+    Suggestion,
+    read_moments,
+    read_suggestions,
+    write_suggestions,
+)
 from hrpro_pipeline.errors import HrproError, ProblemsError
 from hrpro_pipeline.infer.doubts import Evidence, Points, describe_doubts, label_doubts, unlabeled
 from hrpro_pipeline.infer.suggest import suggest_moments
@@ -209,3 +216,10 @@ def test_the_report_lists_doubts(folder: Path, tmp_path: Path) -> None:
     assert "<td>&lt;b&gt;pour&lt;/b&gt;</td><td>action looks forgotten</td>" in doubts_table([odd])
     assert CliRunner().invoke(main, [str(argument) for argument in report]).exit_code == 0
     assert "worth a second look" not in (tmp_path / "r.html").read_text()
+
+
+def test_moments_of_a_run_are_its_doubts(folder: Path) -> None:
+    moments = read_moments(folder / "run")
+    everything = read_suggestions(folder / "run" / "doubts.csv")
+    assert moments == [item for item in everything if item.score >= WORTH_A_LOOK]
+    assert 0 < len(moments) < len(everything) == len(read_moments(folder / "run" / "doubts.csv"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.names import class_name
-from hrpro_pipeline.data.suggestions import read_suggestions
+from hrpro_pipeline.data.suggestions import read_moments
 from hrpro_pipeline.label.library import Library, list_videos
 from hrpro_pipeline.label.server import LabelServer, guarded, listen, serve
 from hrpro_pipeline.label.store import LabelStore
@@ -32,7 +32,7 @@ def label_videos(
     Args:
         paths: video files, folders of them, or URLs.
         points: CSV of points; it is made if it is not there.
-        suggest: table of moments to look at, as `hrpro suggest` writes it.
+        suggest: moments to look at: a CSV of `hrpro suggest`, or a RUN, for the doubts about its labels.
         detections: of a model, to confirm or correct.
         classes: names that the page offers from the start.
         port: to listen on; 0 for any that is free.
@@ -44,7 +44,7 @@ def label_videos(
     videos = list_videos([path if isinstance(path, Path) else str(path) for path in paths])
     found = read_detections(Path(detections)) if detections is not None else {}
     if suggest is not None:
-        read_suggestions(Path(suggest))  # says what is wrong before the page opens
+        read_moments(Path(suggest))  # says what is wrong before the page opens
     with closing(listen(port)) as listener, closing(LabelStore(Path(points))) as store:
         with closing(Library(videos)) as library:
             names = tuple(filter(None, map(class_name, classes)))

@@ -8,7 +8,7 @@ from hrpro_pipeline.data.annotations import in_subset, read_annotations
 from hrpro_pipeline.data.detections import read_detections
 from hrpro_pipeline.data.failures import read_failures
 from hrpro_pipeline.data.points import action_points, read_points
-from hrpro_pipeline.data.suggestions import DOUBTS_FILE, WORTH_A_LOOK, Suggestion, read_suggestions
+from hrpro_pipeline.data.suggestions import WORTH_A_LOOK, Suggestion, read_moments
 from hrpro_pipeline.data.videos import find_videos
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.diagnosis import diagnose
@@ -81,5 +81,4 @@ def report_detections(
 
 def _doubts(path: Path) -> list[Suggestion]:
     """The labels worth a look of a run or a file."""
-    file = path / DOUBTS_FILE if path.is_dir() else path
-    return [item for item in read_suggestions(file) if item.score >= WORTH_A_LOOK]
+    return [item for item in read_moments(path) if item.score >= WORTH_A_LOOK]

@@ -61,6 +61,13 @@ def write_suggestions(path: Path, suggestions: Iterable[Suggestion]) -> None:
     write_text(path, out.getvalue())
 
 
+def read_moments(path: Path) -> list[Suggestion]:
+    """The moments of a file, or those of a RUN's doubts that are worth a look. Raises as `read_suggestions`."""
+    if not path.is_dir():
+        return read_suggestions(path)
+    return [item for item in read_suggestions(path / DOUBTS_FILE) if item.score >= WORTH_A_LOOK]
+
+
 def read_suggestions(path: Path) -> list[Suggestion]:
     """Read what `write_suggestions` wrote; people may have deleted or sorted lines.
 

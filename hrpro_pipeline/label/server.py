@@ -21,7 +21,7 @@ from hrpro_pipeline.data.detections import VideoDetections
 from hrpro_pipeline.data.files import video_id_of
 from hrpro_pipeline.data.names import class_name
 from hrpro_pipeline.data.points import BACKGROUND
-from hrpro_pipeline.data.suggestions import Suggestion, read_suggestions
+from hrpro_pipeline.data.suggestions import Suggestion, read_moments
 from hrpro_pipeline.errors import HrproError, one_line
 from hrpro_pipeline.label.guard import App, Guard
 from hrpro_pipeline.label.library import Library
@@ -113,7 +113,7 @@ class LabelServer:
         return sorted({*found, *self._classes})
 
     def _read_suggestions(self, request: Request) -> Response:
-        items = read_suggestions(self._suggestions) if self._suggestions is not None else []
+        items = read_moments(self._suggestions) if self._suggestions is not None else []
         return JSONResponse(list(map(_suggestion_json, items)), headers={"cache-control": "no-store"})
 
     async def _changes(self, request: Request) -> Response:
