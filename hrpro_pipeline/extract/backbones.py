@@ -1,20 +1,28 @@
 """The network of each stream with its preprocessing: I3D, or one of pytorchvideo's for RGB."""
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hrpro_pipeline.configs.schema import ExtractSettings
-from hrpro_pipeline.errors import HrproError, ProblemsError
+from hrpro_pipeline.errors import HrproError, ProblemsError, one_line
 from hrpro_pipeline.extract.i3d import FEATURE_DIM, fold_batch_norm, load_i3d, random_i3d
 from hrpro_pipeline.extract.preprocess import scaled
 from hrpro_pipeline.extract.weights import RANDOM_SEED, Weights, load_weights
+from hrpro_pipeline.models.device import is_out_of_memory
 from hrpro_pipeline.models.precision import resolve_precision
 
+log = logging.getLogger(__name__)
+
 Loaded = TypeVar("Loaded")
+
+# Cosine of features in bf16 with those in float32: 0.9999 where both are right.
+_ALIKE = 0.999
 
 # Feature widths of pytorchvideo's networks without their heads.
 _WIDTHS = {"i3d_r50": 2048, "slow_r50": 2048, "x3d_m": 192}
@@ -78,12 +86,46 @@ def load_backbone(
         if stream == "flow" or backbone == "i3d":
             module = random_i3d(stream, RANDOM_SEED) if loaded.state is None else load_i3d(loaded.state, stream)
             # Convolutions over the channels of a pixel at a time are about twice as fast on a CPU.
-            folded = fold_batch_norm(module).to(device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-            return Backbone(folded, 0.5, 0.5, FEATURE_DIM, loaded.digest, dtype)
+            folded = fold_batch_norm(module).to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            network = Backbone(folded, 0.5, 0.5, FEATURE_DIM, loaded.digest)
+            return network if dtype == torch.float32 else in_dtype(network, dtype, device)
         trunk = _pytorchvideo_trunk(backbone, loaded)
     except ValueError as error:
         raise HrproError(f"weights {weights}: {error}") from None
     return Backbone(trunk.to(device), 0.45, 0.225, _WIDTHS[backbone], loaded.digest)
+
+
+def in_dtype(network: Backbone, dtype: torch.dtype, device: torch.device) -> Backbone:
+    """A float32 network with weights and input of `dtype`; as it is where the device computes something else in it.
+
+    Some versions of cuDNN do so without an error. On the CPU it is not tried, which would take its time.
+    """
+    fast = replace(network, module=deepcopy(network.module).to(dtype), dtype=dtype)
+    if device.type == "cuda" and (problem := dtype_problem(network, fast, device)) is not None:
+        name = str(dtype).removeprefix("torch.")
+        log.warning("%s: convolutions in %s do not work (%s): float32 computes the features", device, name, problem)
+        return network
+    return fast
+
+
+def dtype_problem(exact: Backbone, fast: Backbone, device: torch.device, side: int = 224) -> str | None:
+    """What is wrong with the features of `fast`, by those of `exact`; None if nothing is.
+
+    Args:
+        side: of the clip that is tried, in pixels.
+    """
+    channels = next(exact.module.parameters()).shape[1]
+    levels = torch.randint(0, 256, (1, channels, 16, side, side), generator=torch.Generator().manual_seed(0))
+    clip = levels.to(device, torch.uint8)
+    plain = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    try:
+        with torch.inference_mode(), plain:
+            cosine = torch.cosine_similarity(exact.features(clip), fast.features(clip)).item()
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return None  # the networks say so, and take smaller batches
+        return f"{type(error).__name__}: {one_line(error)}"
+    return None if cosine >= _ALIKE else f"cosine {cosine:.4f} with features in float32, expected {_ALIKE}"
 
 
 def load_backbones(settings: ExtractSettings, weights: str, device: torch.device) -> dict[str, Backbone]:
