@@ -76,6 +76,24 @@ def test_kernels_round_as_opencv_does(launches: list[Launch]) -> None:
     assert all(options["enable_fp_fusion"] is False for options in arithmetic)
 
 
+@pytest.mark.parametrize("fused", [2, 5, 6])
+def test_a_median_reads_what_the_launch_before_wrote(
+    launches: list[Launch], monkeypatch: pytest.MonkeyPatch, fused: int
+) -> None:
+    """Also where a round of iterations takes an odd number of launches, which leave it in the other buffer."""
+    monkeypatch.setattr(tvl1_cuda, "FUSED", fused)
+    monkeypatch.setattr(tvl1_cuda, "WARPS", 1)
+    tvl1_cuda.tvl1_frames(torch.zeros(2, 16, 30))
+    medians = 0
+    for (name, arguments, _), (_, after, _) in zip(launches[:-1], launches[1:], strict=True):
+        if name == "_median":
+            source_buffer, from_smoothed = after[9], after[11]
+            assert arguments[0].data_ptr() == after[0][source_buffer].data_ptr()
+            assert from_smoothed == 1
+            medians += 1
+    assert medians == tvl1_cuda.OUTER_ITERATIONS
+
+
 class Crossings(TorchDispatchMode):
     """Counts what makes the host wait for a device: copies between them, and values that the host looks at."""
 

@@ -69,7 +69,7 @@ def load_extractor(settings: ExtractSettings, options: ExtractOptions, threads: 
     flow = resolve_backend(options.flow)
     check_decoder(options.decoder)
     if "flow" in settings.streams and flow == "torch":
-        device_kernel(device)
+        device_kernel(torch.empty(0, device=device).device)  # by its number, as frames have it
     lanes = num_lanes(device, threads or len(os.sched_getaffinity(0)))
     return Extractor(
         settings,

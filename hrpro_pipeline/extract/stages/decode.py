@@ -43,7 +43,7 @@ def _decoded(
         settings = extractor.settings
         request = DecodeRequest(path, extractor.decoder, settings.fps, settings.resize, extractor.keep_partial)
         # On the GPU in this process, if that may die, and unless one has died on the video before.
-        on_gpu = extractor.apart and job.deaths == 0
+        on_gpu = extractor.apart and job.deaths == 0 and extractor.decoder in ("auto", "torchcodec")
         stream = process.stream(request, str(extractor.device) if on_gpu else "cpu")
         with closing(stream) as items:  # type: ignore[type-var]
             for item in items:
