@@ -78,18 +78,9 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
     limit = EPSILON**2 * height * width
     first = first.contiguous()
     for _ in range(WARPS):
-        _warp[pixels](
-            images,
-            first,
-            state,
-            coefficients,
-            height,
-            width,
-            zero_outside=variant == "opencv",
-            BLOCK=_BLOCK,
-            # As OpenCV computes: warps multiply a rounding error by hundreds where images are flat or noisy.
-            enable_fp_fusion=False,
-        )
+        # Nothing is fused, as in OpenCV: warps multiply a rounding error by hundreds where images are flat or noisy.
+        _warp[pixels](images, first, state, coefficients, height, width, variant == "opencv",
+                      BLOCK=_BLOCK, enable_fp_fusion=False)  # fmt: skip
         # Of each launch and pair: sums of squared changes by iteration, and 1 if the pair took part.
         changes = flow.new_zeros(launches + 1, batch, FUSED + 1, dtype=torch.int64)
         changes[0] = 2**62
