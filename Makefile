@@ -1,10 +1,11 @@
 # Two commands: `make demo` runs the whole chain on made videos, `make test` runs all tests.
+# `make gpu-check` runs all checks that need a GPU and writes gpu-check.md.
 # `make image-test` builds the Docker image without Docker and uses it (root, buildah, debootstrap).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint docs image-test clean
+.PHONY: demo test coverage lint docs gpu-check image-test clean
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +36,10 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -W --keep-going -n docs docs/_build
 	@echo open docs/_build/index.html in a browser
+
+# On a machine with a GPU: VIDEOS='a.mp4 b.mp4'; for training as well ARGS='--features DIR --annotations FILE ...'.
+gpu-check: $(VENV)/.dev
+	$(BIN)/python benchmarks/gpu_check.py $(VIDEOS) $(ARGS)
 
 image-test:
 	VIDEO='$(VIDEO)' docker/image_test.sh

@@ -133,7 +133,7 @@ def test_out_of_memory_takes_half_of_a_batch(
     most = 1
     found = extract(path, backbones, RGB_ONLY, batch=4)
     np.testing.assert_allclose(found.streams["rgb"], expected.streams["rgb"], rtol=1e-4, atol=1e-5)
-    assert "out of GPU memory with 4 clips: trying 2" in caplog.text
+    assert "out of GPU memory with 4 clips at once: 2 from here on" in caplog.text
     most = 0
     with pytest.raises(HrproError, match="made: OutOfMemoryError: CUDA out of memory"):
         extract(path, backbones, RGB_ONLY, batch=4)

@@ -10,9 +10,7 @@ from hrpro_pipeline.cli import options
 @click.command()
 @click.argument("paths", nargs=-1, required=True, type=str, metavar="PATH...")
 @click.option("--points", required=True, type=options.OutputFile, help="CSV of the points; made if it is not there.")
-@click.option(
-    "--suggest", type=options.Existing, help="Moments to look at, one by one: of `hrpro suggest`, or a RUN."
-)
+@click.option("--suggest", type=options.Existing, help="Moments to look at, one by one: of `hrpro suggest`, or a RUN.")
 @click.option("--detections", type=options.Existing, help="DETECTIONS of a model, to confirm or correct.")
 @click.option("--class", "classes", multiple=True, metavar="NAME", help="A class to offer from the start (repeatable).")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="To listen on.  [default: any that is free]")

@@ -1,7 +1,9 @@
 """The network of each stream, with its weights and its preprocessing, on the device."""
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hrpro_pipeline.configs.schema import ExtractSettings, is_own_network
-from hrpro_pipeline.errors import HrproError, ProblemsError
+from hrpro_pipeline.errors import HrproError, ProblemsError, one_line
 from hrpro_pipeline.extract.i3d import FEATURE_DIM, fold_batch_norm, load_i3d, random_i3d
 from hrpro_pipeline.extract.networks.network import Network
 from hrpro_pipeline.extract.networks.of_pytorchvideo import pytorchvideo_network
@@ -18,7 +20,10 @@ from hrpro_pipeline.extract.networks.of_transformers import VIDEOMAE, VJEPA2, vi
 from hrpro_pipeline.extract.networks.own import own_network
 from hrpro_pipeline.extract.preprocess import scaled
 from hrpro_pipeline.extract.weights import RANDOM_SEED, Weights, load_weights
+from hrpro_pipeline.models.device import is_out_of_memory
 from hrpro_pipeline.models.precision import resolve_precision
+
+log = logging.getLogger(__name__)
 
 Loaded = TypeVar("Loaded")
 
@@ -29,6 +34,9 @@ _BUILDERS: dict[str, Callable[[str, Weights], Network]] = {
     **dict.fromkeys(VIDEOMAE, videomae_network),
     **dict.fromkeys(VJEPA2, vjepa2_network),
 }
+
+# Cosine of features in bf16 with those in float32: 0.9999 where both are right.
+_ALIKE = 0.999
 
 
 @dataclass(frozen=True)
@@ -101,9 +109,44 @@ def load_backbone(
             network = _i3d(stream, loaded) if backbone == "i3d" else _BUILDERS[backbone](backbone, loaded)
         except ValueError as error:
             raise HrproError(f"weights {weights}: {error}") from None
-    dtype = dtype if network.bf16 else torch.float32
-    network.module.eval().to(device, dtype)
-    return Backbone(network, digest, dtype)
+    network.module.eval().to(device)
+    exact = Backbone(network, digest)
+    return in_dtype(exact, dtype, device) if network.bf16 and dtype != torch.float32 else exact
+
+
+def in_dtype(backbone: Backbone, dtype: torch.dtype, device: torch.device) -> Backbone:
+    """A float32 network with weights and input of `dtype`; as it is where the device computes something else in it.
+
+    Some versions of cuDNN do so without an error. On the CPU it is not tried, which would take its time.
+    """
+    module = deepcopy(backbone.module).to(dtype)
+    fast = replace(backbone, network=replace(backbone.network, module=module), dtype=dtype)
+    if device.type == "cuda" and (problem := dtype_problem(backbone, fast, device)) is not None:
+        name = str(dtype).removeprefix("torch.")
+        log.warning("%s: convolutions in %s do not work (%s): float32 computes the features", device, name, problem)
+        return backbone
+    return fast
+
+
+def dtype_problem(exact: Backbone, fast: Backbone, device: torch.device, side: int = 224) -> str | None:
+    """What is wrong with the features of `fast`, by those of `exact`; None if nothing is.
+
+    Args:
+        side: of the clip that is tried, in pixels.
+    """
+    channels = 2 if next(exact.module.parameters()).shape[1:2] == (2,) else 3  # flow or RGB
+    frames = exact.network.frames or 16
+    levels = torch.randint(0, 256, (1, channels, frames, side, side), generator=torch.Generator().manual_seed(0))
+    clip = levels.to(device, torch.uint8)
+    plain = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    try:
+        with torch.inference_mode(), plain:
+            cosine = torch.cosine_similarity(exact.features(clip), fast.features(clip)).item()
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return None  # the networks say so, and take smaller batches
+        return f"{type(error).__name__}: {one_line(error)}"
+    return None if cosine >= _ALIKE else f"cosine {cosine:.4f} with features in float32, expected {_ALIKE}"
 
 
 def load_backbones(

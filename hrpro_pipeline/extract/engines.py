@@ -5,6 +5,7 @@ from other threads. A worker that dies is replaced, and its videos are given out
 """
 
 import logging
+import os
 import tempfile
 import threading
 from collections import deque
@@ -52,7 +53,11 @@ def local_engine(extraction: Extraction, workers: Workers) -> Engine:
         # All that are visible, unless one was named. On a GPU decoders run in the worker: never in this process.
         gpus = [str(device)] if device.index is not None else [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         devices = [gpus[i % len(gpus)] for i in range(workers.count or len(gpus))]
-        extractions = [replace(extraction, options=replace(extraction.options, device=name)) for name in devices]
+        # Workers share the cores, whether on one GPU or on several.
+        threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
+        extractions = [
+            replace(extraction, options=replace(extraction.options, device=name), threads=threads) for name in devices
+        ]
         return partial(in_processes, extractions)
     count = workers.count or 1
     if count == 1:

@@ -9,6 +9,7 @@ import torch
 from hrpro_pipeline.configs.schema import ExtractSettings
 from hrpro_pipeline.extract.backbones import Backbone, load_backbones
 from hrpro_pipeline.extract.flow import resolve_backend
+from hrpro_pipeline.extract.flow.on_device import device_kernel
 from hrpro_pipeline.extract.networks.network import clip_ticks
 from hrpro_pipeline.extract.options import ExtractOptions
 from hrpro_pipeline.extract.video.decoding import check_decoder
@@ -70,14 +71,21 @@ class Job:
     deaths: int = 0
 
 
-def load_extractor(settings: ExtractSettings, options: ExtractOptions) -> Extractor:
-    """Load the networks. Raises HrproError for weights, device, decoder or flow that cannot be had."""
+def load_extractor(settings: ExtractSettings, options: ExtractOptions, threads: int | None = None) -> Extractor:
+    """Load the networks, and try what computes flow.
+
+    Args:
+        threads: this worker's share of the cores, where it is not the only one.
+
+    Raises:
+        HrproError: weights, device, decoder or flow that cannot be had.
+    """
     device = resolve_device(options.device)
     flow = resolve_backend(options.flow)
     check_decoder(options.decoder)
-    lanes = 1
-    if device.type == "cuda":
-        lanes = max(1, min(_MAX_LANES, len(os.sched_getaffinity(0)) // torch.cuda.device_count()))
+    if "flow" in settings.streams and flow == "torch":
+        device_kernel(torch.empty(0, device=device).device)  # by its number, as frames have it
+    lanes = num_lanes(device, threads or len(os.sched_getaffinity(0)))
     return Extractor(
         settings,
         load_backbones(settings, options.weights, device, options.own),
@@ -88,3 +96,8 @@ def load_extractor(settings: ExtractSettings, options: ExtractOptions) -> Extrac
         _BATCH[device.type],
         options.keep_partial,
     )
+
+
+def num_lanes(device: torch.device, threads: int) -> int:
+    """Videos that a worker with so many threads decodes at once: on the CPU the networks need them all."""
+    return max(1, min(_MAX_LANES, threads)) if device.type == "cuda" else 1

@@ -60,7 +60,7 @@ class Extraction:
         """The networks. Raises HrproError for weights or a device that cannot be had."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        return replace(load_extractor(self.settings, self.options), apart=self.apart)
+        return replace(load_extractor(self.settings, self.options, self.threads), apart=self.apart)
 
 
 @dataclass(frozen=True)

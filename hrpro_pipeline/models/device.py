@@ -1,7 +1,9 @@
 """The device to compute on."""
 
 import logging
+import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -13,6 +15,9 @@ from hrpro_pipeline.errors import HrproError, UsageError
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+# What CUDA's libraries say where the allocator of PyTorch would raise its own error.
+_NO_MEMORY = re.compile(r"out of memory|ALLOC_FAILED|ALLOCATION_FAILED")
 
 
 def send(array: np.ndarray, device: torch.device) -> Tensor:
@@ -41,6 +46,63 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """A GPU as the current one of this thread, for kernels that go to the current one wherever their arrays are."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device had no memory left: by PyTorch's error, or by that of cuBLAS, cuDNN or the driver."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+
+
+class Portions:
+    """Work on many items, as many at once as fit into the memory of a device; what did not fit is not tried again.
+
+    Args:
+        most: items at once.
+        unit: what they are, for the log.
+
+    Examples:
+        >>> portions = Portions(64, "pairs")
+        >>> portions.compute(100, lambda start, stop: torch.full((1,), stop - start)).tolist()
+        [64, 36]
+    """
+
+    def __init__(self, most: int, unit: str) -> None:
+        self._most, self._unit = most, unit
+        self._room = float("inf")
+
+    def compute(self, count: int, work: Callable[[int, int], Tensor], cost: float = 1.0) -> Tensor:
+        """`work(start, stop)` for portions of items 0 to `count` - 1, joined on the first axis.
+
+        Args:
+            cost: of an item, in any unit: the memory that was missing for costly items is there for cheap ones.
+
+        Raises:
+            RuntimeError: there is no memory for a single item (torch.OutOfMemoryError or what CUDA's libraries raise).
+        """
+        results: list[Tensor] = []
+        start = 0
+        while start < count:
+            stop = min(start + max(1, min(self._most, int(min(self._room / cost, count)))), count)
+            try:
+                results.append(work(start, stop))
+                start = stop
+                continue
+            except RuntimeError as error:
+                if not is_out_of_memory(error) or stop - start == 1:
+                    raise
+            # Outside of `except`: the error holds on to what was computed.
+            half = (stop - start) // 2
+            log.warning("out of GPU memory with %d %s at once: %d from here on", stop - start, self._unit, half)
+            self._room = half * cost
+            torch.cuda.empty_cache()
+        return torch.cat(results)
+
+
 class Movable(Protocol):
     """Networks that move to a device in place."""
 
@@ -59,8 +121,9 @@ def or_on_cpu(
     """
     try:
         return compute(features.to(device))
-    except torch.OutOfMemoryError:
-        pass
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
     log.warning("%s: out of GPU memory: this video is computed on the CPU", name)
     torch.cuda.empty_cache()
     networks.to(torch.device("cpu"))

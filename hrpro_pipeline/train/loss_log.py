@@ -35,12 +35,16 @@ class LossLog:
         """Write a line for each round, the mean of its steps -> the total loss of the last step.
 
         Raises:
-            HrproError: a loss is not finite; names the video.
+            HrproError: a loss is not finite, here or in another process; names the video.
         """
         steps = [step for steps in self._rounds for step in steps]
-        self._check_finite(steps)
         sums = torch.stack([step.losses.sum(dim=0) / step.batch_size for step in steps])
         means = parallel.total(sums).cpu()  # [steps, K]
+        # Of the sums, which are the same in all processes: all raise together, and none is left waiting for the others.
+        if not means[:, -1].isfinite().all():
+            raise HrproError(
+                f"{self._broken_video(steps)}: the loss is not finite; lower {self._stage.name}.learning_rate"
+            )
         row = 0
         for round_steps in self._rounds:
             values = means[row : row + len(round_steps)].mean(dim=0).tolist()
@@ -51,9 +55,9 @@ class LossLog:
         self._rounds.clear()
         return float(means[-1, -1])
 
-    def _check_finite(self, steps: list[StepLosses]) -> None:
+    def _broken_video(self, steps: list[StepLosses]) -> str:
+        """The first video whose loss is not finite, of this process's or else of another's."""
         broken = torch.cat([step.losses[:, -1] for step in steps]).isfinite().logical_not().cpu()
-        if broken.any():
-            videos = [video for step in steps for video in step.videos]
-            video_id = self._video_ids[videos[int(broken.nonzero()[0])]]
-            raise HrproError(f"{video_id}: the loss is not finite; lower {self._stage.name}.learning_rate")
+        videos = [video for step in steps for video in step.videos]
+        own = [self._video_ids[video] for video, is_broken in zip(videos, broken.tolist(), strict=True) if is_broken]
+        return next((name for name in parallel.gather_objects([own[0] if own else None]) if name), "a step")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hrpro_pipeline.errors import HrproError
+from hrpro_pipeline.models.device import is_out_of_memory
 from hrpro_pipeline.models.snippet import SnippetModel
 from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.stage import Stage
@@ -67,7 +68,9 @@ class StepRunner:
                 go_back = self._restore_point()
                 try:
                     losses = self._stage.step((next(batches) if part else None for part in parts), len(order))
-                except torch.OutOfMemoryError:
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
                     break
                 yield StepLosses(number, [video for part in parts for video in part], losses, len(order))
                 done += 1

@@ -27,6 +27,7 @@ from hrpro_pipeline.models.checkpoint import (
     build_snippet,
     save_model,
 )
+from hrpro_pipeline.models.device import is_out_of_memory
 from hrpro_pipeline.models.instance import InstanceModel
 from hrpro_pipeline.models.precision import resolve_precision
 from hrpro_pipeline.models.pyramid import PyramidModel
@@ -127,7 +128,9 @@ def train(
             trainer = Trainer(data, settings, run, seed, process_device, watch or Watch(), start)
             trainer.model.calibration = calibration
             return trainer.train(resume, stage1)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise HrproError(
                 f"{run}: out of GPU memory; keep the features off the GPU with `compute.features=host`, "
                 "or train with `device=cpu`"

@@ -2,9 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
-from importlib.util import find_spec
-from types import ModuleType
 from typing import TypeVar, get_args
 
 import cv2
@@ -13,12 +10,9 @@ import torch
 from torch import Tensor
 
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.flow import tvl1_torch
+from hrpro_pipeline.extract.flow.on_device import flow_on
 from hrpro_pipeline.extract.flow.tvl1_torch import MIN_SIDE, Variant
 from hrpro_pipeline.extract.options import FLOW_BACKENDS
-
-# Pairs that iterate together on a device: enough to fill a GPU with frames of a few hundred pixels a side.
-_PAIRS_AT_ONCE = 64
 
 Result = TypeVar("Result")
 
@@ -43,7 +37,7 @@ def tvl1(
 
     Raises:
         HrproError: wrong rank, type or size, values that are not finite or outside 0..255, an unknown backend or
-            variant, one that the backend does not have.
+            variant, one that the backend does not have; a device that computes no flow.
 
     Examples:
         A texture that moves two pixels to the right a frame:
@@ -86,20 +80,7 @@ def _torch_flow(frames: Tensor, device: torch.device, variant: Variant) -> Tenso
     frames = frames.to(device, torch.float32).contiguous()
     if device.type == "cpu":
         return torch.from_numpy(_cpu_flow(frames.numpy(), variant))
-    kernel = _device_kernel(device)
-    flows = []
-    with torch.no_grad():
-        for start in range(0, len(frames) - 1, _PAIRS_AT_ONCE):
-            stop = min(start + _PAIRS_AT_ONCE, len(frames) - 1)
-            flows.append(kernel.tvl1_frames(frames[start : stop + 1], variant))
-    return torch.cat(flows)
-
-
-def _device_kernel(device: torch.device) -> ModuleType:
-    """Triton's kernels on CUDA where Triton is installed, else plain PyTorch."""
-    if device.type == "cuda" and find_spec("triton") is not None:
-        return import_module("hrpro_pipeline.extract.flow.tvl1_cuda")
-    return tvl1_torch
+    return flow_on(frames, variant)
 
 
 def _cpu_flow(frames: np.ndarray, variant: Variant) -> np.ndarray:

@@ -3,7 +3,9 @@
 The iterations of a warp are the work. A launch does several of them on tiles that overlap by a halo: state and
 coefficients are read once, neighbors are exchanged inside the tile, and only its middle is written. The host never
 waits for the device: a launch sees by the sums of squared changes of the launch before that a pair has converged, and
-does nothing else for it.
+does nothing else for it. Tiles add up these sums in integers: in whatever order they come, the sum is the same.
+
+A kernel is compiled once for all sizes of frames: nothing of its arguments is a constant that depends on them.
 """
 
 from collections.abc import Sequence
@@ -32,8 +34,8 @@ from hrpro_pipeline.extract.flow.tvl1_torch import (
 # Iterations of a launch, and the sides of a tile with its halo of as many pixels on each side: as much as stays in the
 # registers of eight warps.
 FUSED = 5
+assert INNER_ITERATIONS % FUSED == 0, "a median comes between launches, not inside of one"
 _TILE_HEIGHT, _TILE_WIDTH, _WARPS = 32, 64, 8
-_INNER_HEIGHT, _INNER_WIDTH = _TILE_HEIGHT - 2 * FUSED, _TILE_WIDTH - 2 * FUSED
 _BLOCK = 256
 
 
@@ -69,22 +71,24 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
     state[0, :, :2] = flow
     smoothed = torch.empty_like(flow)
     coefficients = flow.new_empty(batch, 3, height, width)
-    tiles = triton.cdiv(height, _INNER_HEIGHT) * triton.cdiv(width, _INNER_WIDTH)
+    tiles = triton.cdiv(height, _TILE_HEIGHT - 2 * FUSED) * triton.cdiv(width, _TILE_WIDTH - 2 * FUSED)
     inner = INNER_ITERATIONS // FUSED
     launches = OUTER_ITERATIONS * inner + 1  # the last one only mends what the one before has overshot
     pixels = (triton.cdiv(height * width, _BLOCK), batch)
-    limit, padded_tiles = EPSILON**2 * height * width, triton.next_power_of_2(tiles)
+    limit = EPSILON**2 * height * width
     first = first.contiguous()
     for _ in range(WARPS):
-        _warp[pixels](images, first, state, coefficients, height, width, variant == "opencv", BLOCK=_BLOCK)
-        # Sums of squared changes by iteration and tile; below 0 where a pair no longer takes part.
-        changes = flow.new_full((launches + 1, batch, FUSED, tiles), -1.0)
-        changes[0] = torch.inf
+        # Nothing is fused, as in OpenCV: warps multiply a rounding error by hundreds where images are flat or noisy.
+        _warp[pixels](images, first, state, coefficients, height, width, variant == "opencv",
+                      BLOCK=_BLOCK, enable_fp_fusion=False)  # fmt: skip
+        # Of each launch and pair: sums of squared changes by iteration, and 1 if the pair took part.
+        changes = flow.new_zeros(launches + 1, batch, FUSED + 1, dtype=torch.int64)
+        changes[0] = 2**62
         for launch in range(launches):
             smooths = variant == "opencv" and launch % inner == 0
             if smooths and launch < launches - 1:
-                _median[pixels](state, smoothed, changes[launch], height, width, tiles, limit,
-                                FUSED=FUSED, TILES=padded_tiles, BLOCK=_BLOCK)  # fmt: skip
+                source = state[launch % 2]
+                _median[pixels](source, smoothed, changes[launch], height, width, limit, FUSED=FUSED, BLOCK=_BLOCK)
             _iterate[(tiles, batch)](
                 state,
                 state.stride(0),
@@ -94,7 +98,6 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
                 changes[launch + 1],
                 height,
                 width,
-                tiles,
                 limit,
                 launch % 2,
                 int(launch == launches - 1),
@@ -105,15 +108,13 @@ def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> Te
                 THETA=THETA,
                 TINY=TINY_GRADIENT,
                 FUSED=FUSED,
-                TILES=padded_tiles,
                 HEIGHT=_TILE_HEIGHT,
                 WIDTH=_TILE_WIDTH,
                 num_warps=_WARPS,
-                # As OpenCV computes: warps multiply a rounding error by hundreds where images are flat or noisy.
                 enable_fp_fusion=False,
             )
         # What a pair has reached lies in the buffer that its last launch wrote.
-        done = (changes[1:, :, 0, 0] >= 0).sum(dim=0)  # [B]
+        done = changes[1:, :, FUSED].sum(dim=0)  # [B]
         odd = (done % 2 == 1)[:, None, None, None]
         state[0] = torch.where(odd, state[1], state[0])
     return state[0, :, :2].clone()
@@ -135,7 +136,11 @@ def _cubic_catmull_rom(x):  # type: ignore[no-untyped-def]
     return tl.where(x <= 1, near, far)
 
 
-@triton.jit
+# By default a kernel is compiled again for numbers that are 1 or divide by 16, and for arrays that start at odd places.
+@triton.jit(
+    do_not_specialize=["height", "width"],
+    do_not_specialize_on_alignment=["images", "first", "state", "coefficients"],
+)
 def _warp(  # type: ignore[no-untyped-def]
     images,
     first,
@@ -184,19 +189,29 @@ def _warp(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _iterations_to_keep(changes, pair, tiles, limit, FUSED: tl.constexpr, TILES: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Of the launch before, for a pair: 0 while it goes on, else how many iterations count; -1 if it had none."""
-    tile = tl.arange(0, TILES)
-    count = 0
-    for turn in tl.static_range(FUSED - 1, -1, -1):
-        at = changes + (pair * FUSED + turn) * tiles + tile
-        change = tl.sum(tl.load(at, mask=tile < tiles, other=0.0))
-        count = tl.where(change <= limit, turn + 1, count)
-    mark = tl.load(changes + pair * FUSED * tiles)
-    return tl.where(mark < 0, -1, count)
+def _fixed_point(change):  # type: ignore[no-untyped-def]
+    """Squared pixels as int64, 2**30 to one: exact for what matters. More than 2**16 is above any limit, as is NaN."""
+    return (tl.where(change < 65536.0, change, 65536.0) * 1073741824.0).to(tl.int64)
 
 
 @triton.jit
+def _iterations_to_keep(changes, pair, limit, FUSED: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Of the launch before, for a pair: 0 while it goes on, else how many iterations count; -1 if it had none."""
+    own = changes + pair * (FUSED + 1)
+    count = 0
+    for turn in tl.static_range(FUSED - 1, -1, -1):
+        change = tl.load(own + turn).to(tl.float32) / 1073741824.0
+        count = tl.where(change <= limit, turn + 1, count)
+    return tl.where(tl.load(own + FUSED) == 0, -1, count)
+
+
+@triton.jit(
+    do_not_specialize=[
+        *("buffer_stride", "height", "width", "limit"),
+        *("source_buffer", "only_mends", "from_smoothed", "before_from_smoothed"),
+    ],
+    do_not_specialize_on_alignment=["state", "smoothed", "coefficients", "changes_before", "changes"],
+)
 def _iterate(  # type: ignore[no-untyped-def]
     state,
     buffer_stride,
@@ -206,7 +221,6 @@ def _iterate(  # type: ignore[no-untyped-def]
     changes,
     height,
     width,
-    tiles,
     limit,
     source_buffer,
     only_mends,
@@ -217,13 +231,12 @@ def _iterate(  # type: ignore[no-untyped-def]
     THETA: tl.constexpr,
     TINY: tl.constexpr,
     FUSED: tl.constexpr,
-    TILES: tl.constexpr,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
     """FUSED primal and dual steps of a tile; or, where the launch before went past convergence, its steps up to it."""
     pair = tl.program_id(1).to(tl.int64)
-    to_keep = _iterations_to_keep(changes_before, pair, tiles, limit, FUSED, TILES)
+    to_keep = _iterations_to_keep(changes_before, pair, limit, FUSED)
     goes_on = (to_keep == 0) & (only_mends == 0)
     mends = (to_keep > 0) & (to_keep < FUSED)
     if goes_on | mends:
@@ -260,6 +273,9 @@ def _iterate(  # type: ignore[no-untyped-def]
         left, right = tl.maximum(columns - 1, 0), tl.minimum(columns + 1, WIDTH - 1)
         above, below = tl.maximum(rows - 1, 0), tl.minimum(rows + 1, HEIGHT - 1)
         middle = inside & (rows >= FUSED) & (rows < HEIGHT - FUSED) & (columns >= FUSED) & (columns < WIDTH - FUSED)
+        own_changes = changes + pair * (FUSED + 1)
+        if goes_on & (tile == 0):
+            tl.store(own_changes + FUSED, 1)
         has_right, has_below = inside & (x < width - 1), inside & (y < height - 1)
         for turn in range(count):
             rho = constant + (gx * ux + gy * uy)
@@ -272,7 +288,7 @@ def _iterate(  # type: ignore[no-untyped-def]
             ux, uy = tl.where(inside, vx, 0.0), tl.where(inside, vy, 0.0)
             if goes_on:
                 change = tl.sum(tl.sum(tl.where(middle, move_x * move_x + move_y * move_y, 0.0), axis=1))
-                tl.store(changes + (pair * FUSED + turn) * tiles + tile, change)
+                tl.atomic_add(own_changes + turn, _fixed_point(change), sem="relaxed")
             slope = tl.where(has_right, tl.gather(ux, right, 1) - ux, 0.0)
             slope_down = tl.where(has_below, tl.gather(ux, below, 0) - ux, 0.0)
             grown = 1.0 + STEP * tl.sqrt_rn(slope * slope + slope_down * slope_down)
@@ -371,22 +387,23 @@ def _column(image, y, x, height, width, inside, dx: tl.constexpr):  # type: igno
     return _sort5(a, b, c, d, e)
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["height", "width", "limit"],
+    do_not_specialize_on_alignment=["state", "smoothed", "changes"],
+)
 def _median(  # type: ignore[no-untyped-def]
     state,
     smoothed,
     changes,
     height,
     width,
-    tiles,
     limit,
     FUSED: tl.constexpr,
-    TILES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Median over 5 x 5 pixels of both components of the flow in the first buffer, for pairs that go on."""
+    """Median over 5 x 5 pixels of both components of the flow in a buffer, for pairs that go on."""
     pair = tl.program_id(1).to(tl.int64)
-    if _iterations_to_keep(changes, pair, tiles, limit, FUSED, TILES) == 0:
+    if _iterations_to_keep(changes, pair, limit, FUSED) == 0:
         pixels = height * width
         index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
         inside = index < pixels

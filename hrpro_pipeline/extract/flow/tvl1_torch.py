@@ -5,6 +5,7 @@ median filter and the stopping rule of `cv2.optflow.DualTVL1OpticalFlow`, whose 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -92,15 +93,26 @@ def _resize(images: Tensor, size: tuple[int, int], scales: tuple[float, float], 
     # Gathers, not matrix products: those round differently for other batch sizes.
     for axis, target, scale in ((-1, size[1], scales[1]), (-2, size[0], scales[0])):
         source = images.shape[axis]
+        low, high, share = _neighbors(source, target, scale, shift, images.device)
+        if axis == -2:
+            share = share[:, None]
+        images = images.index_select(axis, low) * (1 - share) + images.index_select(axis, high) * share
+    return images
+
+
+@lru_cache(maxsize=256)
+def _neighbors(
+    source: int, target: int, scale: float, shift: float, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each of `target` pixels its two neighbors among `source`, int64, and the share of the second, float32.
+
+    Kept on the device: to copy them there, the host would wait for all that is queued.
+    """
+    with torch.inference_mode(False):
         position = ((torch.arange(target, dtype=torch.float64) + shift) * scale - shift).clamp(0, source - 1)
         low = position.floor().long()
         high = (low + 1).clamp(max=source - 1)
-        share = (position - low).float().to(images.device)
-        if axis == -2:
-            share = share[:, None]
-        low, high = low.to(images.device), high.to(images.device)
-        images = images.index_select(axis, low) * (1 - share) + images.index_select(axis, high) * share
-    return images
+        return low.to(device), high.to(device), (position - low).float().to(device)
 
 
 def _refine(first: Tensor, second: Tensor, flow: Tensor, variant: Variant) -> None:

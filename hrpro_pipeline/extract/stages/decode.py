@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 
 from hrpro_pipeline.data.files import sha256
 from hrpro_pipeline.data.storage import local_copy, name_of, version
@@ -43,7 +43,7 @@ def _decoded(
         settings = extractor.settings
         request = DecodeRequest(path, extractor.decoder, settings.fps, settings.resize, extractor.keep_partial)
         # On the GPU in this process, if that may die, and unless one has died on the video before.
-        on_gpu = extractor.apart and job.deaths == 0
+        on_gpu = extractor.apart and job.deaths == 0 and extractor.decoder in ("auto", "torchcodec")
         stream = process.stream(request, str(extractor.device) if on_gpu else "cpu")
         with closing(stream) as items:  # type: ignore[type-var]
             for item in items:
@@ -51,7 +51,20 @@ def _decoded(
                     return
                 if isinstance(item, DecodeRecord) and item.time_note is not None:
                     log.warning("%s: %s", job.video_id, item.time_note)
+                if isinstance(item, DecodeRecord) and on_gpu and extractor.device.type == "cuda":
+                    warn_of_cpu(item)
                 yield video, item
+
+
+def warn_of_cpu(record: DecodeRecord) -> None:
+    """Say once for each reason that a video was decoded on the CPU though it was to be on the GPU."""
+    if record.decoder_device == "cpu" and record.fallback_reason is not None:
+        _warn_once(record.fallback_reason)
+
+
+@cache
+def _warn_once(reason: str) -> None:
+    log.warning("decoded on the CPU, not on the GPU, which is slower: %s; feature files say so of each video", reason)
 
 
 def _now_and_then(call: Callable[[], object]) -> Callable[[], None]:

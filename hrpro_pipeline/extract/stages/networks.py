@@ -1,15 +1,12 @@
 """Third stage: windows of inputs to rows of features, in batches that several videos share."""
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hrpro_pipeline.data.features import VideoFeatures
 from hrpro_pipeline.errors import HrproError
-from hrpro_pipeline.extract.backbones import Backbone
 from hrpro_pipeline.extract.extractor import Extractor, OnFrames
 from hrpro_pipeline.extract.header import feature_header
 from hrpro_pipeline.extract.preprocess import clip
@@ -23,8 +20,7 @@ from hrpro_pipeline.extract.stages.passage import (
     raise_if_broken,
 )
 from hrpro_pipeline.extract.video.process import DecodeRecord
-
-log = logging.getLogger(__name__)
+from hrpro_pipeline.models.device import Portions
 
 # Video id, and its features or what is wrong with it.
 Result = tuple[str, VideoFeatures | HrproError]
@@ -58,6 +54,7 @@ class _Networks:
         crops = _CROPS[extractor.settings.crops]
         self._num_windows = max(1, extractor.batch // crops)
         self._num_clips = self._num_windows * crops
+        self._clips_at_once = Portions(self._num_clips, "clips")
         self._batch: list[tuple[Passage, list[Inputs]]] = []
         self._clip_ticks = extractor.clip_ticks()
         self._before, _ = extractor.reach()
@@ -137,7 +134,9 @@ class _Networks:
         # Plain float32: by default convolutions on recent GPUs round to 10 bits of mantissa.
         plain = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with torch.inference_mode(), plain:
-            features = _features_in_halves(self._extractor.backbones[stream], filled)[: len(levels)]
+            backbone = self._extractor.backbones[stream]
+            features = self._clips_at_once.compute(len(filled), lambda a, b: backbone.features(filled[a:b]))
+            features = features[: len(levels)]
             by_crop = features.view(len(windows), -1, features.shape[1])  # [windows, crops, D]
             is_mean = self._extractor.settings.crop_fusion == "mean"
             fused = by_crop.mean(dim=1) if is_mean else by_crop.flatten(1)
@@ -155,19 +154,6 @@ def _is_finished(video: Passage) -> bool:
 def _failed(video: Passage, error: HrproError) -> Result:
     video.failed = video.reported = True
     return video.video_id, error
-
-
-def _features_in_halves(backbone: Backbone, levels: Tensor) -> Tensor:
-    """Features of clips [B, ...]; in halves where the device has no memory for all of them."""
-    try:
-        return backbone.features(levels)
-    except torch.OutOfMemoryError:
-        if len(levels) == 1:
-            raise
-    log.warning("out of GPU memory with %d clips: trying %d", len(levels), len(levels) // 2)
-    torch.cuda.empty_cache()
-    half = len(levels) // 2
-    return torch.cat([_features_in_halves(backbone, levels[:half]), _features_in_halves(backbone, levels[half:])])
 
 
 def _features(video: Passage, extractor: Extractor) -> VideoFeatures | HrproError:

@@ -10,6 +10,7 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.preprocess import Windows
 from hrpro_pipeline.extract.rows import Rows
 from hrpro_pipeline.extract.video.process import DecodeRecord, StreamItem, VideoFacts
+from hrpro_pipeline.models.device import is_out_of_memory
 
 # Input of the networks for one frame of the clock: uint8 [crops, channels, side, side] by kind, rgb or flow.
 Inputs = dict[str, Tensor]
@@ -56,7 +57,7 @@ def make_current(device: torch.device) -> None:
 
 def raise_if_broken(error: BaseException, device: torch.device) -> None:
     """Raise an error after which a GPU fails at everything: the process must end, and its videos go to another one."""
-    broken = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+    broken = isinstance(error, RuntimeError) and not is_out_of_memory(error)
     if device.type == "cuda" and broken:
         raise error
 

@@ -99,11 +99,19 @@ class Decoding:
         """Frames to the end; where a decoder fails, the next one goes on."""
         while True:
             try:
-                yield from self._opened.frames
+                for item in self._opened.frames:
+                    self._ask_hardware(self._opened)
+                    yield item
                 return
             except DecoderFailedError as error:
                 self._refusals.append(f"{self.decoder} failed after {self.num_decoded} frames: {error}")
             self._opened = self._open_next()
+
+    def _ask_hardware(self, opened: OpenedVideo) -> None:
+        """Note where the hardware turns out not to decode the video."""
+        if self.decoder_device != "cpu" and (refusal := opened.hardware_refusal()) is not None:
+            self.decoder_device = "cpu"
+            self._refusals.append(refusal)
 
     def _open_next(self) -> OpenedVideo:
         """Open the video with the next decoder that accepts it, from the first frame that is still to come."""
@@ -115,8 +123,7 @@ class Decoding:
                 self._refusals.append(f"{self.decoder} refused: {decoder_error(error, self.info)}")
                 continue
             self.decoder_device = opened.device
-            if opened.refusal is not None:
-                self._refusals.append(opened.refusal)
+            self._ask_hardware(opened)
             return opened
         raise DecodingStoppedError(f"no decoder is left: {self.fallback_reason}")
 

@@ -3,6 +3,7 @@
 `python -m hrpro_pipeline.extract.video.process` is the process; `DecoderProcess` speaks to it.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from hrpro_pipeline.extract.video.decoding import decode, decoder_chain
 from hrpro_pipeline.extract.video.frames import FrameChunk, frame_chunks
 from hrpro_pipeline.extract.video.probe import MAX_HOURS
 
+log = logging.getLogger(__name__)
+
+_NO_MEMORY = "torchcodec stopped: out of GPU memory"
 # A decoder that gives nothing for so long hangs.
 SILENCE_SECONDS = 120.0
 _SLOW_BYTES_PER_SECOND = 10e6
@@ -141,23 +145,34 @@ class DecoderProcess:
     def __init__(self, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._silence_seconds = silence_seconds
         self._child: Child | None = None
+        self._no_memory = False  # on the device
 
     def stream(self, request: DecodeRequest, device: str = "cpu") -> Iterator[StreamItem]:
         """As `stream_video`; a decoder that crashes or hangs is left out, and the next one goes on.
 
-        On a CUDA device torchcodec decodes in this process, so that frames stay on the device, where it can.
+        On a CUDA device torchcodec decodes in this process, so that frames stay on the device, where it can. After it
+        has been out of memory, it does not any more.
         """
         progress = _Progress()
         if device == "cpu" or request.decoder not in ("auto", "torchcodec"):
             yield from self._retried(request, progress, {})
             return
+        failure = _NO_MEMORY
         try:
-            by_torchcodec = replace(request, decoder="torchcodec", keep_partial=False)
-            yield from progress.new_items(stream_video(by_torchcodec, device, alone=True))
-            return
+            if not self._no_memory:
+                by_torchcodec = replace(request, decoder="torchcodec", keep_partial=False)
+                yield from progress.new_items(stream_video(by_torchcodec, device, alone=True))
+                return
         except HrproError as error:
             text = str(error).removeprefix(f"{request.path.name}: ")
             failure = text.removeprefix("no decoder is left: ")
+        except RuntimeError as error:
+            from hrpro_pipeline.models.device import is_out_of_memory  # imports torch, which a decoder has no use for
+
+            if not is_out_of_memory(error):
+                raise
+            self._no_memory = True
+            log.warning("%s: %s; from here on the CPU decodes", request.path.name, _NO_MEMORY)
         for item in self._retried(request, progress, {"torchcodec": failure}):
             if isinstance(item, DecodeRecord) and request.decoder == "auto":
                 # Put torchcodec's failure first: the process did not try it.

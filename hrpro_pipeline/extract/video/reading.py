@@ -32,13 +32,14 @@ class OpenedVideo:
 
     Attributes:
         frames: in order, to be iterated once; raises DecoderFailedError or DecodingStoppedError.
-        device: where they are decoded, "cpu" or a CUDA device.
-        refusal: what the hardware of another device refused; None if nothing.
+        device: where they are decoded, "cpu" or a CUDA device, unless its hardware refuses.
+        hardware_refusal: why the hardware of `device` does not decode the video, as far as is known: perhaps only when
+            the first frame is there. None if it does.
     """
 
     frames: Iterator[NumberedFrame]
     device: str = "cpu"
-    refusal: str | None = None
+    hardware_refusal: Callable[[], str | None] = lambda: None
 
 
 # From the container's facts, the number of the first frame wanted, and the device to decode on. Whatever it raises

@@ -2,6 +2,7 @@
 
 import re
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import av
@@ -16,6 +17,8 @@ from hrpro_pipeline.extract.video.reading import OpenedVideo, check_container, f
 # never another frame, or one that is not turned.
 _FIRST_FRAME_MEAN_LEVELS = 10
 
+_OLDEST_VERSION = (0, 11)
+
 # Matrices (`VideoInfo.matrix`) that every version applies on CUDA: BT.709, BT.601, and none said, which is BT.601.
 _CUDA_MATRICES = {1, 2, 5, 6}
 
@@ -29,10 +32,13 @@ def open_torchcodec(info: VideoInfo, first: int, device: str = "cpu") -> OpenedV
     if len(decoder) != info.num_packets:
         raise RuntimeError(f"it counts {len(decoder)} frames, the container {info.num_packets}")
     frames = frames_in_chunks(partial(_read_checked, decoder, info, device), info, first)
-    status = getattr(decoder, "cpu_fallback", None)  # torchcodec before 0.9 does not tell
-    if device != "cpu" and status:
-        return OpenedVideo(frames, refusal=f"NVDEC refused: {str(status).rpartition(': ')[2]}")
-    return OpenedVideo(frames, device)
+    return OpenedVideo(frames, device, partial(_nvdec_refusal, decoder, device))
+
+
+def _nvdec_refusal(decoder: Any, device: str) -> str | None:
+    # Some versions know only when they have decoded a frame; until then they do not say that they fall back.
+    status = decoder.cpu_fallback if device != "cpu" else None
+    return f"NVDEC refused: {str(status).rpartition(': ')[2]}" if status else None
 
 
 def _decoder(info: VideoInfo, device: str) -> Any:
@@ -44,6 +50,7 @@ def _decoder(info: VideoInfo, device: str) -> Any:
         raise RuntimeError("it is not installed") from None
     except (ImportError, OSError, RuntimeError) as error:
         raise RuntimeError(f"it cannot be loaded: {_loading_error(str(error))}") from None
+    check_version(version("torchcodec"))
     if device != "cpu":
         import torch
 
@@ -57,6 +64,12 @@ def _decoder(info: VideoInfo, device: str) -> Any:
         device=device,
         seek_mode="exact",
     )
+
+
+def check_version(installed: str) -> None:
+    """Raise RuntimeError for versions that turn no frames and, on CUDA, convert colors wrongly."""
+    if tuple(int(part) for part in re.findall(r"\d+", installed)[:2]) < _OLDEST_VERSION:
+        raise RuntimeError(f"it is of version {installed}; {'.'.join(map(str, _OLDEST_VERSION))} or later is needed")
 
 
 def _check_colors(info: VideoInfo, device: str) -> None:
