@@ -83,7 +83,7 @@ def test_override() -> None:
         ("snippet.learning_rate=.nan", "snippet.learning_rate"),
         ("extract.crop=300", "crop 300 is larger than the resized short side 256"),
         ("extract.streams=[rgb, rgb]", "same stream twice"),
-        ("extract.streams=[sound]", "extract.streams"),
+        ("extract.streams=[../x]", "extract.streams"),
         ("snippet.steps", "expected section.key=value"),
         ("steps=3", "expected section.key=value"),
         ("snippet.steps=[1", "not a number, word or [list]"),

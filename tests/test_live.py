@@ -90,7 +90,7 @@ def test_a_terminal_gets_bars_that_are_gone_in_the_end(stored: Path, tmp_path: P
         assert part in shown
     assert "\x1b[2Ksnippet, step 2: average " in shown, "a log line begins on an empty line of its own"
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is shown again"
-    assert shown.endswith("\x1b[2K\x1b[?25h") or shown.rstrip().endswith("\x1b[?25h")
+    assert "━" not in shown[shown.rindex("\x1b[?25h") :], "no bar is left"
 
 
 def test_log_lines_are_not_broken(tmp_path: Path) -> None:
@@ -180,7 +180,8 @@ def test_the_other_processes_of_torchrun_are_silent(archive: Path, tmp_path: Pat
     words = ("--log-format", "json", "import", "features", archive)
     ranks = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2"}
     first = hrpro(*words, "--out", tmp_path / "first", env=os.environ | ranks | {"RANK": "0"})
-    assert [line["task"] for line in events(first.stderr)] == ["checking", "checking", "importing", "importing"]
+    tasks = [line["task"] for line in events(first.stderr) if "task" in line]
+    assert list(dict.fromkeys(tasks)) == ["reading", "checking", "importing"]
     other = hrpro(*words, "--out", tmp_path / "other", env=os.environ | ranks | {"RANK": "1"})
     assert (other.returncode, other.stderr) == (0, "")
 

@@ -204,11 +204,6 @@ def test_settings_at_their_edges(tmp_path: Path, override: str) -> None:
     assert load_model(tmp_path / "run").settings == settings(override)
 
 
-def test_heads_that_do_not_divide_the_width(tmp_path: Path) -> None:
-    with pytest.raises(HrproError, match="not divisible by 5 attention heads"):
-        train(ordinary(), settings("snippet.heads=5"), tmp_path / "run")
-
-
 def test_batches_cover_an_epoch_and_depend_on_the_step_alone() -> None:
     epoch = np.concatenate([batch_order(step, 10, 3, seed=0) for step in range(3)])
     assert len(set(epoch.tolist())) == 9

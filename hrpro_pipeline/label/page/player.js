@@ -3,6 +3,7 @@ import { bytes, get } from "./api.js";
 
 export const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8];
 const AFTER_START = 0.004; // seconds into a frame that is sought, where it is long enough
+const PATIENCE = 200; // milliseconds after a seek in which a browser shows its frame, or never does
 
 export class Player extends EventTarget {
   constructor(video) {
@@ -150,7 +151,16 @@ export class Player extends EventTarget {
   #seeked() {
     this.wanted = null;
     if (this.isOutdated) this.#go();
+    else setTimeout(() => this.#seekAgain(), PATIENCE);
     this.#tell();
+  }
+
+  // Browsers round times, and stop at an earlier frame now and then, mostly near the end.
+  #seekAgain() {
+    if (this.isPlaying || this.video.seeking || this.wanted !== null || this.attempts >= 3) return;
+    if (this.seen === null || this.nearest(this.seen - this.offset) === this.index) return;
+    this.attempts += 1; // further into the frame
+    this.#go();
   }
 
   // Every frame that is shown: the first one of a video tells where the browser's clock begins.
@@ -178,9 +188,8 @@ export class Player extends EventTarget {
     const index = this.nearest(mediaTime - this.offset);
     if (this.isPlaying && this.direction >= 0) {
       this.index = index;
-    } else if (!this.video.seeking && this.wanted === null && index !== this.index && this.attempts < 3) {
-      this.attempts += 1; // a browser that rounds: further into the frame
-      this.#go();
+    } else {
+      this.#seekAgain();
     }
     this.#tell();
   }
