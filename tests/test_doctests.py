@@ -44,6 +44,7 @@ MODULES = [
     "infer.detector",
     "infer.evaluation",
     "infer.label_summary",
+    "models.device",
     "show.fonts",
 ]
 PAGES = sorted(page.name for page in DOCS.glob("*.md") if "\n>>> " in page.read_text())
