@@ -139,8 +139,8 @@ def beside(action: Callable[[], None]) -> Iterator[None]:
 
 def test_a_node_is_killed_at_work(cluster: Any, videos: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
     def kill() -> None:
-        wait_for(lambda: len(contents(tmp_path)) >= 2, 30)
-        _, node = wait_for(lambda: workers_at(cluster, "ray::_Worker.extract"), 30)[0]
+        wait_for(lambda: len(contents(tmp_path)) >= 2, 120)
+        _, node = wait_for(lambda: workers_at(cluster, "ray::_Worker.extract"), 120)[0]
         cluster.remove_node(node, allow_graceful=False)
 
     with beside(kill):
@@ -155,7 +155,7 @@ def test_a_node_is_killed_at_work(cluster: Any, videos: Path, expected: dict[str
 
 def test_a_worker_is_killed_at_work(cluster: Any, videos: Path, expected: dict[str, bytes], tmp_path: Path) -> None:
     def kill() -> None:
-        pid, _ = wait_for(lambda: workers_at(cluster, "ray::_Worker.extract"), 30)[0]
+        pid, _ = wait_for(lambda: workers_at(cluster, "ray::_Worker.extract"), 120)[0]
         os.kill(pid, signal.SIGKILL)
 
     with beside(kill):
