@@ -64,7 +64,7 @@ def suggest_labels(
     known = watched(videos)
     others, background = _others(folder, known, labels, trained)
     trained = with_probabilities(trained, videos, on)
-    evidence = find_evidence(trained, {**known, **others}, on)
+    evidence = find_evidence(trained, {**known, **others}, on, with_cosines=others)
     suggestions = suggest_moments(evidence, points_of(videos), background, trained.classes)[:top]
     write_suggestions(Path(out), suggestions)
     return suggestions

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,17 @@ def detect_actions(
     return outside_ambiguous(detections, ambiguous)
 
 
+def scores_and_detections(
+    model: TrainedModel, features: Tensor, ambiguous: Ambiguous = ()
+) -> tuple[VideoScores, np.ndarray]:
+    """What stage 1 says of a video [T, D], and the detections of `detect_actions`; stage 1 computes once."""
+    if model.pyramid is not None:  # which detects without candidates
+        scores = score_snippets(model.snippet, features, model.settings)
+        return scores, detect_actions(model, features, ambiguous)
+    candidates = find_candidates(model.snippet, features, model.settings)
+    return candidates, detect_actions(model, features, ambiguous, candidates.proposals)
+
+
 def _scored_segments(model: TrainedModel, features: Tensor, candidates: np.ndarray | None) -> np.ndarray:
     """What the last stage of a model makes of a video, before soft-NMS: rows [M, 4] on the snippet axis."""
     if model.pyramid is not None:
@@ -145,7 +157,8 @@ class Detector:
     def __init__(self, model: TrainedModel, device: torch.device | str = "auto") -> None:
         self.device = resolve_device(device) if isinstance(device, str) else device
         self.model = model.to(self.device)
-        self._extractors: dict[str, Extractor] = {}  # by weights: the networks are loaded once
+        # By weights and own networks: they are loaded once.
+        self._extractors: dict[tuple[str, ...], Extractor] = {}
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> "Detector":
@@ -163,10 +176,11 @@ class Detector:
         Raises:
             HrproError: the video cannot be decoded, or the weights are not available.
         """
-        if weights not in self._extractors:
+        key = (weights, *backbone)
+        if key not in self._extractors:
             options = ExtractOptions(weights=weights, device=str(self.device), own=tuple(backbone))
-            self._extractors[weights] = extractor_for(self.model, options)
-        return self.detect(extract_video(Path(video), self._extractors[weights]))
+            self._extractors[key] = extractor_for(self.model, options)
+        return self.detect(extract_video(Path(video), self._extractors[key]))
 
     def detect(self, features: VideoFeatures, ambiguous: Ambiguous = ()) -> list[Detection]:
         """Detect the actions in features, best first.
@@ -185,14 +199,8 @@ class Detector:
         check_features(self.model, features.header)
         model = self.model.on_clock(features.header.clock)
 
-        def compute(on_device: Tensor) -> tuple[VideoScores, np.ndarray]:
-            if model.pyramid is not None:  # which detects without candidates
-                scores = score_snippets(model.snippet, on_device, model.settings)
-                return scores, detect_actions(model, on_device, ambiguous)
-            candidates = find_candidates(model.snippet, on_device, model.settings)
-            return candidates, detect_actions(model, on_device, ambiguous, candidates.proposals)
-
         joined = torch.from_numpy(features.joined(tuple(model.widths)))
+        compute = partial(scores_and_detections, model, ambiguous=ambiguous)
         scores, rows = or_on_cpu(compute, model, joined, self.device, features.video_id)
         curves = curves_of(scores, model.classes, model.clock, model.settings.detect.class_threshold)
         return to_detections(rows, model.classes, model.calibration), curves

@@ -4,7 +4,7 @@ Both come from what a model says of a video: stage 1 has a low score at a point 
 it has learned from that very point; a likely detection without a point of its class is an action that nobody marked.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,11 +17,11 @@ from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.data.suggestions import WORTH_A_LOOK, Suggestion
 from hrpro_pipeline.infer.answer import apart
-from hrpro_pipeline.infer.detector import detect_actions
+from hrpro_pipeline.infer.detector import scores_and_detections
 from hrpro_pipeline.infer.evaluator import WatchedVideo, watched
 from hrpro_pipeline.infer.held_out import calibrate
 from hrpro_pipeline.infer.neighbors import agreement_of_neighbors
-from hrpro_pipeline.models.candidates import prototype_cosines, score_snippets
+from hrpro_pipeline.models.candidates import prototype_cosines
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import or_on_cpu
 
@@ -53,40 +53,46 @@ class Evidence:
 
     Attributes:
         scores: P of stage 1, [T, C].
-        cosines: of each snippet's embedding with the prototypes, [T, C].
+        cosines: of each snippet's embedding with the prototypes, [T, C]; None where they were not asked for.
         detections: rows [M, 4] of start, end (on the snippet axis), class, probability; best first, those of a class
             do not overlap.
         clock: of its features.
     """
 
     scores: np.ndarray
-    cosines: np.ndarray
+    cosines: np.ndarray | None
     detections: np.ndarray
     clock: SnippetClock
 
 
-def find_evidence(model: TrainedModel, videos: Mapping[str, WatchedVideo], device: torch.device) -> dict[str, Evidence]:
-    """Look at videos, by id, with a model."""
+def find_evidence(
+    model: TrainedModel, videos: Mapping[str, WatchedVideo], device: torch.device, with_cosines: Collection[str] = ()
+) -> dict[str, Evidence]:
+    """Look at videos, by id, with a model.
+
+    Args:
+        with_cosines: ids of the videos that are compared with the prototypes.
+    """
     model.to(device)
     evidence = {}
     with progress("looking at labels", len(videos), "videos", minor=True) as task:
         for video_id, video in task.each(videos.items()):
             on_host = torch.from_numpy(np.asarray(video.features))
-            look = partial(_evidence, model.on_clock(video.clock))
+            look = partial(_evidence, model.on_clock(video.clock), video_id in with_cosines)
             evidence[video_id] = or_on_cpu(look, model, on_host, device, video_id)
     model.to(torch.device("cpu"))
     return evidence
 
 
-def _evidence(model: TrainedModel, features: Tensor) -> Evidence:
-    scores = score_snippets(model.snippet, features, model.settings).fused
-    detections = detect_actions(model, features)
+def _evidence(model: TrainedModel, with_cosines: bool, features: Tensor) -> Evidence:
+    scores, detections = scores_and_detections(model, features)
     detections = detections[apart(detections)]
     score = detections[:, 3]
     probability = np.clip(score, 0, 1) if model.calibration is None else model.calibration.probability(score)
     bounds = model.clock.to_positions(detections[:, :2])
     rows = np.column_stack([bounds, detections[:, 2], probability])[probability >= _LEAST_PROBABILITY]
-    return Evidence(scores, prototype_cosines(model.snippet, features, model.settings), rows, model.clock)
+    cosines = prototype_cosines(model.snippet, features, model.settings) if with_cosines else None
+    return Evidence(scores.fused, cosines, rows, model.clock)
 
 
 def usual_scores(evidence: Mapping[str, Evidence], points: Mapping[str, Points]) -> np.ndarray:

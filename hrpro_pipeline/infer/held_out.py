@@ -9,9 +9,8 @@ from torch import Tensor
 
 from hrpro_pipeline.data.dataset import TrainingVideo
 from hrpro_pipeline.infer.answer import fit_calibration
-from hrpro_pipeline.infer.detector import detect_actions
+from hrpro_pipeline.infer.detector import scores_and_detections
 from hrpro_pipeline.models.calibration import Calibration
-from hrpro_pipeline.models.candidates import score_snippets
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import or_on_cpu
 from hrpro_pipeline.models.pseudo_segments import pseudo_segments
@@ -39,7 +38,7 @@ def calibrate(model: TrainedModel, videos: Sequence[TrainingVideo], device: torc
 
 def _compare(model: TrainedModel, video: TrainingVideo, features: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Detections [M, 4] of a video, and its pseudo segments, rows [K, 3] of start, end, class; both in seconds."""
-    fused = score_snippets(model.snippet, features, model.settings).fused
-    bounds = pseudo_segments(fused, video.positions, video.labels, model.settings.pyramid.peak_ratio, video.background)
-    detections = detect_actions(model.on_clock(video.clock), features)
+    scores, detections = scores_and_detections(model.on_clock(video.clock), features)
+    peak_ratio = model.settings.pyramid.peak_ratio
+    bounds = pseudo_segments(scores.fused, video.positions, video.labels, peak_ratio, video.background)
     return detections, np.column_stack([video.clock.to_seconds(bounds), video.labels])

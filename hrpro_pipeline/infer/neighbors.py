@@ -27,14 +27,15 @@ def agreement_of_neighbors(videos: Sequence[TrainingVideo]) -> dict[str, np.ndar
     share = min(1.0, _MOST_POINTS / max(1, len(labels)))
     selected = np.random.default_rng(0).random(len(labels)) < share
     of_videos = np.split(selected, np.cumsum(counts)[:-1])
-    references = np.concatenate([_around(video)[rows] for video, rows in zip(videos, of_videos, strict=True)])
+    around = [_around(video) for video in videos]
+    references = np.concatenate([context[rows] for context, rows in zip(around, of_videos, strict=True)])
     labels, video_of_point = labels[selected], video_of_point[selected]
     mean, std = references.mean(axis=0), references.std(axis=0) + 1e-3
     references = (references - mean) / std
     squares = np.square(references).sum(axis=1)
     agreement = {}
     for index, video in enumerate(videos):
-        contexts = (_around(video) - mean) / std
+        contexts = (around[index] - mean) / std
         # Without the term that is the same for all references.
         distance = squares - 2 * contexts @ references.T  # [K, R]
         distance[:, video_of_point == index] = np.inf

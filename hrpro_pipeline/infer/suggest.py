@@ -31,8 +31,9 @@ def suggest_moments(
     of the video, so that they come together, in the order of time.
 
     Args:
-        evidence: of all videos. points: of those that have points of actions. background: moments without an action
-            of the others, on the snippet axis.
+        evidence: of all videos, with cosines of those without points.
+        points: of those that have points of actions.
+        background: moments without an action of the others, on the snippet axis.
     """
     doubts = [item for item in label_doubts(evidence, points, classes) if item.score >= WORTH_A_LOOK]
     usual = usual_scores(evidence, points)
@@ -96,6 +97,7 @@ def _expected_counts(rows: np.ndarray, num_classes: int) -> np.ndarray:
 
 def _uncertainty(evidence: Evidence, rows: np.ndarray, usual: np.ndarray) -> float:
     """How unsure the model is of moments, 0 to 1, on average."""
+    assert evidence.cosines is not None
     values = []
     for start, end, label, probability in rows:
         first = min(max(int(start), 0), len(evidence.scores) - 1)

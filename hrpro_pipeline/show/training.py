@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from hrpro_pipeline.data.features import StoredFeatures
 from hrpro_pipeline.data.snippets import SnippetClock
-from hrpro_pipeline.infer.detector import detect_actions
-from hrpro_pipeline.models.candidates import Candidates, find_candidates
+from hrpro_pipeline.infer.detector import scores_and_detections
+from hrpro_pipeline.models.candidates import VideoScores
 from hrpro_pipeline.models.checkpoint import TrainedModel
 from hrpro_pipeline.models.device import or_on_cpu
 from hrpro_pipeline.show.fonts import spelled_out
@@ -73,35 +73,31 @@ def timeline(model: TrainedModel, sample: Sample) -> np.ndarray:
         model: networks in eval mode.
     """
     features = torch.from_numpy(np.asarray(sample.features))
-
-    def compute(on_device: Tensor) -> tuple[Candidates, np.ndarray]:
-        candidates = find_candidates(model.snippet, on_device, model.settings)
-        return candidates, detect_actions(model.on_clock(sample.clock), on_device, (), candidates.proposals)
-
     device = model.snippet.prototypes.device
-    candidates, detections = or_on_cpu(compute, model, features, device, sample.video_id)
-    return draw_timeline(sample, candidates, detections, model.classes)
+    compute = partial(scores_and_detections, model.on_clock(sample.clock))
+    scores, detections = or_on_cpu(compute, model, features, device, sample.video_id)
+    return draw_timeline(sample, scores, detections, model.classes)
 
 
-def draw_timeline(sample: Sample, candidates: Candidates, detections: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def draw_timeline(sample: Sample, scores: VideoScores, detections: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Attention and class scores over a video, with its points, its ground truth, and the best detections.
 
     A lane for the attention, and one for each class that the video has or is likely to have.
 
     Args:
-        candidates: snippet scores of the video.
+        scores: of the snippets of the video.
         detections: rows [M, 4] of start and end in seconds, class, score; best first.
         classes: names.
     """
-    labels = _lane_classes(sample, candidates.fused)
-    seconds = sample.clock.seconds_per_snippet * len(candidates.fused)
+    labels = _lane_classes(sample, scores.fused)
+    seconds = sample.clock.seconds_per_snippet * len(scores.fused)
     image = np.full(((1 + len(labels)) * (_LANE + _GAP) + 2 * _GAP, _NAMES_WIDTH + _WIDTH, 3), 255, np.uint8)
     for index, (name, color) in enumerate(_LEGEND.items()):
         _write(image, name, _NAMES_WIDTH + 170 * index, 16, color)
-    _curve(image, _GAP, 1 - candidates.background, _ATTENTION, "attention")
+    _curve(image, _GAP, 1 - scores.background, _ATTENTION, "attention")
     for lane, label in enumerate(labels, start=1):
         top = _GAP + lane * (_LANE + _GAP)
-        _curve(image, top, candidates.fused[:, label], _SCORE, classes[label])
+        _curve(image, top, scores.fused[:, label], _SCORE, classes[label])
         _bars(image, top + _LANE + 3, sample.segments[sample.segments[:, 2] == label] / seconds, _TRUTH)
         of_class = detections[detections[:, 2] == label][:_MOST_DETECTIONS]
         _bars(image, top + _LANE + 11, of_class / seconds, _DETECTED)
