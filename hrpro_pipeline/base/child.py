@@ -6,6 +6,7 @@ child handles untrusted media. The child ends when its parent does.
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -14,14 +15,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from hrpro_pipeline.errors import HrproError, one_line
 
 Message = tuple[dict[str, Any], bytearray]
 
 _LENGTHS = struct.Struct("<QQ")  # of the header and of the bytes
 _PIPE_BYTES = 1 << 20
+_REPORT_SECONDS = 0.3
 _MAX_HEADER_BYTES, _MAX_PAYLOAD_BYTES = 1 << 24, 1 << 32
 
 
@@ -179,6 +183,41 @@ def serve() -> Channel:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     return Channel(reader, writer)
+
+
+def answer_requests(answer: Callable[[dict[str, Any], Channel], None]) -> None:
+    """The child's side of requests about files: answer each until there are no more.
+
+    An error is answered as `failed` with a `reason`; the next file may be fine.
+
+    Args:
+        answer: takes a request, which names the file by `path`, and the channel to answer on.
+    """
+    channel = serve()
+    while (message := channel.receive()) is not None:
+        request = message[0]
+        name = Path(request["path"]).name
+        try:
+            answer(request, channel)
+        except BrokenPipeError:
+            return
+        except HrproError as error:
+            channel.send({"kind": "failed", "reason": str(error)})
+        except Exception as error:  # noqa: BLE001  a file of an unforeseen kind
+            channel.send({"kind": "failed", "reason": f"{name}: {type(error).__name__}: {one_line(error)}"})
+
+
+class FrameReporter:
+    """Sends the number of frames that are done a few times a second, which is a sign of life, too."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel, self._last = channel, -math.inf
+
+    def __call__(self, done: int, total: int) -> None:
+        """Report frames that are done, and about how many there are."""
+        if time.monotonic() - self._last > _REPORT_SECONDS:
+            self._last = time.monotonic()
+            self._channel.send({"kind": "frames", "done": done, "total": total})
 
 
 def _exit_with(parent: int) -> None:

@@ -4,7 +4,6 @@
 """
 
 import threading
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 import av
 import numpy as np
 
-from hrpro_pipeline.base.child import Channel, Child, ChildError, serve
-from hrpro_pipeline.errors import HrproError, one_line
+from hrpro_pipeline.base.child import Channel, Child, ChildError, FrameReporter, answer_requests
+from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.probe import probe
 from hrpro_pipeline.label.copies import frames_at, write_copy
@@ -23,7 +22,6 @@ from hrpro_pipeline.label.sound import sound_peaks
 from hrpro_pipeline.show.thumbnails import sheet, thumbnail
 
 _SILENCE_SECONDS = 300.0
-_REPORT_SECONDS = 0.3
 # From so many seconds between thumbnails on, a key frame that is not far before each will do.
 _COARSE_SECONDS = 2.0
 
@@ -75,19 +73,13 @@ class MediaProcess:
 
 def main() -> None:
     """Answer questions until there are no more."""
-    channel = serve()
-    while (message := channel.receive()) is not None:
-        values = message[0]
-        path = Path(values.pop("path"))
-        try:
-            header, payload = _ANSWERS[values.pop("question")](path, channel, **values)
-            channel.send({"kind": "done", **header}, payload)
-        except BrokenPipeError:
-            return
-        except HrproError as error:
-            channel.send({"kind": "failed", "reason": str(error)})
-        except Exception as error:  # noqa: BLE001  a file of an unforeseen kind: the next one may be fine
-            channel.send({"kind": "failed", "reason": f"{path.name}: {type(error).__name__}: {one_line(error)}"})
+    answer_requests(_answer)
+
+
+def _answer(request: dict[str, Any], channel: Channel) -> None:
+    path, question = Path(request.pop("path")), request.pop("question")
+    header, payload = _ANSWERS[question](path, channel, **request)
+    channel.send({"kind": "done", **header}, payload)
 
 
 @lru_cache(maxsize=8)
@@ -132,15 +124,7 @@ def _peaks(path: Path, channel: Channel) -> tuple[dict[str, Any], bytes]:
 
 
 def _copy(path: Path, channel: Channel, out: str) -> tuple[dict[str, Any], bytes]:
-    last = 0.0
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > _REPORT_SECONDS:
-            last = time.monotonic()
-            channel.send({"kind": "frames", "done": done, "total": total})
-
-    return {"missing": write_copy(path, Path(out), report)}, b""
+    return {"missing": write_copy(path, Path(out), FrameReporter(channel))}, b""
 
 
 _ANSWERS: dict[str, Callable[..., tuple[dict[str, Any], bytes]]] = {

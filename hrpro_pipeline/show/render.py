@@ -3,8 +3,6 @@
 `python -m hrpro_pipeline.show.render` is the process; `Renderer` starts it and sends it requests.
 """
 
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import av
 
-from hrpro_pipeline.base.child import Channel, Child, ChildError, serve
+from hrpro_pipeline.base.child import Channel, Child, ChildError, FrameReporter, answer_requests
 from hrpro_pipeline.data.detections import Detection
 from hrpro_pipeline.data.storage import Location, local_copy
 from hrpro_pipeline.errors import HrproError, one_line
@@ -24,8 +22,6 @@ from hrpro_pipeline.show.overlay import write_overlay
 
 # A process that finishes no frame for so long hangs.
 SILENCE_SECONDS = 180.0
-# Between reports of the process on its frames.
-_REPORT_SECONDS = 0.5
 
 OnFrame = Callable[[int, int], None]  # frames done, and about how many there are
 
@@ -129,18 +125,13 @@ class Renderer:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    channel = serve()
-    while (message := channel.receive()) is not None:
-        path, job = _job_from(message[0])
-        try:
-            render(path, job, _FrameReporter(channel))
-            channel.send({"kind": "done"})
-        except BrokenPipeError:
-            return
-        except HrproError as error:
-            channel.send({"kind": "failed", "reason": str(error)})
-        except Exception as error:  # noqa: BLE001  a file of an unforeseen kind: the next one may be fine
-            channel.send({"kind": "failed", "reason": f"{path.name}: {type(error).__name__}: {one_line(error)}"})
+    answer_requests(_answer)
+
+
+def _answer(request: dict[str, Any], channel: Channel) -> None:
+    path, job = _job_from(request)
+    render(path, job, FrameReporter(channel))
+    channel.send({"kind": "done"})
 
 
 def _job_from(content: dict[str, Any]) -> tuple[Path, RenderJob]:
@@ -150,18 +141,6 @@ def _job_from(content: dict[str, Any]) -> tuple[Path, RenderJob]:
     for name in ("overlay_detections", "clip_detections"):
         content[name] = tuple(Detection(**item) for item in content[name])
     return content.pop("path"), RenderJob(**content)
-
-
-class _FrameReporter:
-    """Sends the number of frames that are done twice a second, which is a sign of life, too."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel, self._last = channel, -math.inf
-
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self._last > _REPORT_SECONDS:
-            self._last = time.monotonic()
-            self._channel.send({"kind": "frames", "done": done, "total": total})
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from hrpro_pipeline.base.child import Channel, Child, ChildError, serve
+from hrpro_pipeline.base.child import Channel, Child, ChildError, answer_requests
 from hrpro_pipeline.data.frame_times import Steps, frame_steps
-from hrpro_pipeline.errors import HrproError, one_line
+from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.video.clock import MAX_CLOCK_FPS, num_clock_frames, resample
 from hrpro_pipeline.extract.video.decoding import decode, decoder_chain
 from hrpro_pipeline.extract.video.frames import FrameChunk, frame_chunks
@@ -288,26 +288,15 @@ class _Progress:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    channel = serve()
-    while (message := channel.receive()) is not None:
-        fields, _ = message
-        skip_decoders = fields.pop("skip_decoders")
-        resize = fields.pop("resize")
-        request = DecodeRequest(
-            **fields | {"path": Path(fields["path"]), "resize": resize if isinstance(resize, int) else tuple(resize)}
-        )
-        try:
-            _answer(channel, request, skip_decoders)
-        except BrokenPipeError:
-            return
-        except HrproError as error:
-            channel.send({"kind": "failed", "reason": str(error)})
-        except Exception as error:  # noqa: BLE001  a file of an unforeseen kind: the next one may be better
-            reason = f"{request.path.name}: {type(error).__name__}: {one_line(error)}"
-            channel.send({"kind": "failed", "reason": reason})
+    answer_requests(_answer)
 
 
-def _answer(channel: Channel, request: DecodeRequest, skip_decoders: dict[str, str]) -> None:
+def _answer(fields: dict[str, Any], channel: Channel) -> None:
+    skip_decoders = fields.pop("skip_decoders")
+    resize = fields.pop("resize")
+    request = DecodeRequest(
+        **fields | {"path": Path(fields["path"]), "resize": resize if isinstance(resize, int) else tuple(resize)}
+    )
     for item in stream_video(request, skip_decoders=skip_decoders):
         if isinstance(item, FrameChunk):
             header = {"kind": "frames", "shape": item.frames.shape, "ticks": item.ticks}
