@@ -2,11 +2,13 @@
 
 import os
 import random
+import shutil
 import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,3 +113,25 @@ def mounted() -> list[str]:
         except (OSError, subprocess.CalledProcessError):
             skip_or_fail("file systems cannot be mounted here: no test of a full disk")
     return words
+
+
+@pytest.fixture(scope="module")
+def launch() -> Iterator[Any]:
+    """Starts a browser."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        skip_or_fail("there is no chromium to open pages with")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        skip_or_fail("playwright is not installed: pip install playwright (its own browsers are not needed)")
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--mute-audio"]
+    with sync_playwright() as started:
+        yield lambda *more: started.chromium.launch(executable_path=program, args=[*options, *more])
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Any) -> Iterator[Any]:
+    chromium = launch()
+    yield chromium
+    chromium.close()

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from browser_tab import BrowserTab
 from make_videos import write_video
-from processes import command, wait_for
+from processes import command
 
 from hrpro_pipeline.label.files import read_point_values
 
@@ -102,23 +103,12 @@ class Labeling:
         return [(row["video_id"], row["class"], row["time"]) for row in read_point_values(self.points)]
 
 
-class LabelTab:
-    """A page in the browser, and everything that it complained about."""
+class LabelTab(BrowserTab):
+    """The labeling page."""
 
     def __init__(self, browser: Any, address: str, width: int = 1440, height: int = 900, **options: Any) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
-        self.logged: list[str] = []
-        self.page.on("console", lambda message: self.logged.append(message.text))
-        self.page.on("pageerror", lambda error: self.logged.append(str(error)))
-        self.page.add_init_script(READ_FRAME)
-        self.page.goto(address)
+        super().__init__(browser, address, width, height, READ_FRAME, **options)
         self.wait("window.hrpro !== undefined")
-
-    def wait(self, expression: str, seconds: float = 30) -> None:
-        """Until it is true. (Playwright's own wait evaluates a string in the page, whose policy forbids that.)"""
-        wait_for(lambda: self.page.evaluate(expression), seconds)
 
     def ready(self) -> None:
         """Until the video can be labeled."""
@@ -131,9 +121,6 @@ class LabelTab:
     def press(self, *keys: str) -> None:
         for key in keys:
             self.page.keyboard.press(key)
-
-    def get(self, expression: str) -> Any:
-        return self.page.evaluate(expression)
 
     def label_while_playing(self, count: int, pause_ms: int = 80) -> list[tuple[str, int, int]]:
         """Press keys 1, 2, 3 in turn while it plays -> (key, frames on screen before and after the page took it)."""

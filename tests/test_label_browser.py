@@ -13,7 +13,6 @@ from uuid import uuid4
 import cv2
 import numpy as np
 import pytest
-from conftest import skip_or_fail
 from label_pages import Labeling, LabelTab, write_numbered
 from make_videos import X264_B, X265
 
@@ -41,28 +40,6 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (options, _) in VIDEOS.items():
         write_numbered(folder / name, **options)
     return folder
-
-
-@pytest.fixture(scope="module")
-def launch() -> Iterator[Any]:
-    """Starts a browser."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        skip_or_fail("there is no chromium to open the page with")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        skip_or_fail("playwright is not installed: pip install playwright (its own browsers are not needed)")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--mute-audio"]
-    with sync_playwright() as started:
-        yield lambda *more: started.chromium.launch(executable_path=program, args=[*options, *more])
-
-
-@pytest.fixture(scope="module")
-def browser(launch: Any) -> Iterator[Any]:
-    chromium = launch()
-    yield chromium
-    chromium.close()
 
 
 CLASSES = ["--class", "pour", "--class", "stir", "--class", "wipe"]

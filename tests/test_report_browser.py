@@ -1,15 +1,12 @@
 """The report in a real browser: what it draws, plays, lists and how it answers to mouse, keys and fingers."""
 
 import re
-import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import skip_or_fail
+from browser_tab import BrowserTab
 from report_pages import (
     HOSTILE,
     ODD,
@@ -40,43 +37,11 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_films(tmp_path_factory.mktemp("my videos #1"))
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        skip_or_fail("there is no chromium to open the report with")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        skip_or_fail("playwright is not installed: pip install playwright (its own browsers are not needed)")
-    with sync_playwright() as started:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--mute-audio"]
-        chromium = started.chromium.launch(executable_path=program, args=options)
-        yield chromium
-        chromium.close()
-
-
-class Tab:
-    """A page in the browser, and everything that it complained about."""
+class Tab(BrowserTab):
+    """A page of the report."""
 
     def __init__(self, browser: Any, path: Path, width: int = 1280, height: int = 900, **options: Any) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
-        self.logged: list[str] = []
-        self.page.on("console", lambda message: self.logged.append(message.text))
-        self.page.on("pageerror", lambda error: self.logged.append(str(error)))
-        self.page.goto(path.as_uri())
-
-    def wait(self, expression: str) -> None:
-        """Until it is true. (Playwright's own wait evaluates a string in the page, whose policy forbids that.)"""
-        end = time.monotonic() + 30
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < end, f"never true: {expression}"
-            self.page.wait_for_timeout(20)
-
-    def get(self, expression: str) -> Any:
-        return self.page.evaluate(expression)
+        super().__init__(browser, path.as_uri(), width, height, **options)
 
     def texts(self, selector: str) -> list[str]:
         return self.page.locator(selector).all_text_contents()
