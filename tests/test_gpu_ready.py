@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -349,7 +350,8 @@ def test_a_process_that_fails_ends_and_so_do_the_others() -> None:
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [1, 1]
+    # The process that kept the group's store may be aborted by torch's own threads as it exits.
+    assert processes[1].returncode == 1 and processes[0].returncode in (1, -signal.SIGABRT)
     for lines in answers:
         assert lines[0] == "v1: the loss is not finite; lower snippet.learning_rate"
     assert answers[1][1] == "HrproError"
