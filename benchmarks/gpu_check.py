@@ -1,6 +1,6 @@
 """All checks on a GPU in the order in which they tell most, and their results as a table: `make gpu-check`.
 
-    python benchmarks/gpu_check.py VIDEO... [--features DIR --annotations FILE --points FILE --videos DIR]
+    python benchmarks/gpu_check.py VIDEO... [--features DIR --annotations FILE --points FILE --videos-folder DIR]
         [--out gpu-check.md]
 
 Versions, the tests marked `gpu`, compute-sanitizer over the kernels where it is installed, flow twice (the first run
