@@ -11,7 +11,8 @@ again. `--joined 20` also detects in the first 20 test videos one after the othe
 
 A line says: average mAP over tIoU 0.1:0.7 of the model and of its stage 1 alone; of the answer at tIoU 0.5: F1, the
 best F1 of any threshold (found with the segments), the calibration error of all detections and of those that are at
-least 10% likely, and how far the number of answers a video is off; seconds of the training.
+least 10% likely, how far the number of answers a video is off, and answers for each action in all of them; seconds of
+the training.
 """
 
 import argparse
@@ -145,6 +146,7 @@ def _answer(model: TrainedModel, arrays: dict[str, np.ndarray], truth: dict[str,
             expected_calibration_error(likely[likely >= _LIKELY], is_true[likely >= _LIKELY]), 4
         ),
         "count_off": round(float(np.mean(off)), 3),
+        "answers_an_action": round(float(selected.sum()) / total, 3),
     }
 
 

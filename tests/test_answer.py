@@ -81,7 +81,7 @@ def test_files_hold_the_answer(tmp_path: Path) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the default preset on a few videos, and its data."""
     folder = made_set(tmp_path_factory.mktemp("answer"), num_train=8, num_test=2)
-    few = ["snippet.steps=30", "snippet.learning_rate=1e-3", "pyramid.steps=60"]
+    few = ["snippet.steps=30", "snippet.learning_rate=1e-3", "pyramid.steps=60", "pyramid.min_points=0"]
     train_detector(folder / "features", folder / "points.csv", folder / "run", overrides=few, device="cpu")
     return folder
 

@@ -78,8 +78,9 @@ def test_no_pseudo_segment_reaches_over_background() -> None:
 
 
 def test_training_with_background_is_another_one(folder: Path, tmp_path: Path) -> None:
-    few = [*PUBLISHED, "snippet.steps=3", "snippet.attention_layers=0", "instance.epochs=0", "pyramid.steps=2"]
-    few.remove("pyramid.steps=0")
+    few = [*PUBLISHED, "snippet.steps=3", "snippet.attention_layers=0", "instance.epochs=0"]
+    few[few.index("pyramid.steps=0")] = "pyramid.steps=2"
+    few.append("pyramid.min_points=0")
     model = train_detector(folder / "features", folder / "points.csv", tmp_path / "with", overrides=few, device="cpu")
     assert model.classes == CLASSES
     kept = [line for line in (folder / "points.csv").read_text().splitlines() if BACKGROUND not in line]

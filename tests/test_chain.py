@@ -21,7 +21,9 @@ from hrpro_pipeline.extract.video.probe import probe
 
 SMALL = ("--set", "extract.resize=32", "--set", "extract.crop=32")
 QUICK = tuple(
-    word for value in ("snippet.steps=4", "instance.epochs=1", "pyramid.steps=4") for word in ("--set", value)
+    word
+    for value in ("snippet.steps=4", "instance.epochs=1", "pyramid.steps=4", "pyramid.min_points=0")
+    for word in ("--set", value)
 )
 
 
@@ -166,6 +168,7 @@ def training(chain: Path, run: Path, *more: str) -> list[str]:
         "snippet.evaluate_every=2",
         "instance.epochs=20",
         "pyramid.steps=20",
+        "pyramid.min_points=0",
         "pyramid.evaluate_every=2",
         "extract.streams=[rgb]",
     )

@@ -1,5 +1,6 @@
 """Stage 3: pseudo segments, targets, losses, the network, and what it finds."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -135,11 +136,15 @@ def test_passes_give_many_videos_more_steps() -> None:
     assert with_duration(published, 10_000) == published
 
 
+# Stage 3 from however few points.
+ANY = "pyramid.min_points=0"
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the default preset on a few videos, and its data."""
     folder = made_set(tmp_path_factory.mktemp("pyramid"), num_train=6, num_test=2)
-    few = ["snippet.steps=20", "snippet.learning_rate=1e-3", "pyramid.steps=40", "pyramid.evaluate_every=20"]
+    few = ["snippet.steps=20", "snippet.learning_rate=1e-3", "pyramid.steps=40", "pyramid.evaluate_every=20", ANY]
     train_detector(folder / "features", folder / "points.csv", folder / "run", overrides=few, device="cpu")
     return folder
 
@@ -158,9 +163,24 @@ def test_the_default_preset_trains_stage_3(run: Path) -> None:
         assert overlap > 0.5 * (annotated.end_seconds - annotated.start_seconds)
 
 
+def test_few_points_are_for_stage_1_alone(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With half a dozen points, stage 3 is worse than stage 1 alone (docs/accuracy.md)."""
+    few = ["snippet.steps=2", "snippet.attention_layers=0", "pyramid.steps=2", "answer.held_out=0"]
+    with caplog.at_level(logging.INFO):
+        trained = train_detector(run / "features", run / "points.csv", tmp_path / "run", overrides=few, device="cpu")
+    assert trained.pyramid is None and load_model(tmp_path / "run").pyramid is None
+    assert "stage 3 is left out: it needs 30 points (`pyramid.min_points`), not 12" in caplog.text
+    enough = train_detector(
+        *(run / "features", run / "points.csv", tmp_path / "enough"),
+        overrides=[*few, "pyramid.min_points=12"],
+        device="cpu",
+    )
+    assert enough.pyramid is not None
+
+
 def test_a_stage_that_is_worse_on_held_out_points_is_left_out(run: Path, tmp_path: Path) -> None:
     """Stage 3 learns nothing with a learning rate of next to nothing."""
-    few = ["snippet.steps=40", "snippet.learning_rate=1e-3", "pyramid.steps=2", "pyramid.learning_rate=1e-9"]
+    few = ["snippet.steps=40", "snippet.learning_rate=1e-3", "pyramid.steps=2", "pyramid.learning_rate=1e-9", ANY]
     trained = train_detector(
         run / "features", run / "points.csv", tmp_path / "run", overrides=few, device="cpu", validate_on=0.3
     )

@@ -174,6 +174,7 @@ class PyramidSettings(Section):
 
     steps: int = Field(0, ge=0, description="optimizer steps; 0 leaves stage 3 out")
     passes: int = Field(0, ge=0, description="passes over the videos at least: more steps for many videos")
+    min_points: int = Field(30, ge=0, description="stage 3 is left out where there are fewer points to learn from")
     batch_size: Positive = Field(8, description="videos a step")
     window: Positive = Field(2304, description="snippets of a longer video that a step sees")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW learning rate, at its peak")

@@ -80,6 +80,11 @@ class TrainingSet:
     weights: dict[str, str]
     own_clocks: bool = False
 
+    @property
+    def num_points(self) -> int:
+        """Labeled actions of all videos."""
+        return sum(len(video.labels) for video in self.videos)
+
     def __str__(self) -> str:
         """Such as: 10 points of 2 classes in 4 videos: pour 5, stir 5."""
         labels = np.concatenate([video.labels for video in self.videos])

@@ -34,7 +34,7 @@ from hrpro_pipeline.models.pyramid import PyramidModel
 from hrpro_pipeline.models.snippet import SnippetModel, prototype_similarity
 from hrpro_pipeline.train import parallel
 from hrpro_pipeline.train.checkpoints import Checkpoint, Checkpoints, run_identity
-from hrpro_pipeline.train.duration import with_duration
+from hrpro_pipeline.train.duration import with_duration, with_stages
 from hrpro_pipeline.train.feature_bank import FeatureBank
 from hrpro_pipeline.train.instance_stage import find_proposals, instance_stage
 from hrpro_pipeline.train.journal import STAGES, Journal
@@ -124,7 +124,7 @@ def train(
     """
     with parallel.process_group(device or torch.device("cpu")) as process_device:
         try:
-            settings = with_duration(settings, len(data.videos))
+            settings = with_stages(with_duration(settings, len(data.videos)), data.num_points)
             trainer = Trainer(data, settings, run, seed, process_device, watch or Watch(), start)
             trainer.model.calibration = calibration
             return trainer.train(resume, stage1)
