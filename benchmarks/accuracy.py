@@ -22,7 +22,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -176,18 +176,28 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _set(text: str) -> tuple[str, Path, float | None, Path]:
+class Set(NamedTuple):
+    """A data set with segments: its name, folder, the rate of its clock, and its points."""
+
+    name: str
+    archive: Path
+    fps: float | None
+    points: Path
+
+
+def named_set(text: str) -> Set:
+    """NAME=ARCHIVE[:FPS][,POINTS]."""
     name, _, place = text.partition("=")
     place, _, points = place.partition(",")
     archive, colon, fps = place.rpartition(":")
     folder = Path(archive if colon else place)
     given = Path(points) if points else sorted((folder / "point_labels").glob("*.csv"))[0]
-    return name, folder, float(fps) if colon else None, given
+    return Set(name, folder, float(fps) if colon else None, given)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="+", type=_set, metavar="NAME=ARCHIVE[:FPS][,POINTS]")
+    parser.add_argument("sets", nargs="+", type=named_set, metavar="NAME=ARCHIVE[:FPS][,POINTS]")
     parser.add_argument("--presets", type=lambda text: text.split(","), default=[DEFAULT_PRESET])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over each preset")
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0])

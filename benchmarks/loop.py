@@ -74,7 +74,7 @@ class Person:
         """Answer one doubt: yes, move, or no."""
         segment = self._segment_near(item)
         if item.kind == "misplaced":
-            before = [point for point in self.points if _is_of(point, item)]
+            before = [point for point in self.points if is_of(point, item)]
             inside = [point for point in before if segment is not None and point.label == segment.label]
             if before and not inside:
                 self.points.remove(before[0])
@@ -108,7 +108,8 @@ class Person:
         )
 
 
-def _is_of(point: Point, item: Suggestion) -> bool:
+def is_of(point: Point, item: Suggestion) -> bool:
+    """Whether a suggestion is about this point."""
     is_near = abs((point.seconds or 0.0) - item.seconds) < 0.01
     return point.video_id == item.video_id and point.label == item.label and is_near
 
