@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_cli import hrpro, succeeds
+from test_figures import boxes
 
 from hrpro_pipeline import Detector, import_features, train_detector
 from hrpro_pipeline.data.annotations import read_annotations
@@ -175,6 +176,20 @@ def test_pseudo_segments_for_other_programs(native: Path, tmp_path: Path) -> Non
     asked = hrpro("export", "pseudo-labels", native / "run", "--out", out)
     (tmp_path / "inputs.json").rename(native / "run" / "inputs.json")
     assert "does not say where its features are; give them with --features" in asked.output
+
+
+def test_figures_draw_each_video_on_its_clock(native: Path, tmp_path: Path) -> None:
+    """Of three rates, the bars of what was found are at those of the true segments."""
+    (tmp_path / "ids.txt").write_text("v6\nv7\nv5\n")
+    succeeds("figures", native / "run", "--videos", tmp_path / "ids.txt", "--out", tmp_path / "out", "--device", "cpu")
+    for name in ("v5", "v6", "v7"):
+        drawing = tmp_path / "out" / f"fig4-timeline-{name}.svg"
+        truth, found = boxes(drawing, "truth-"), boxes(drawing, "found-")
+        assert len(truth) == 2
+        for bar in truth.values():
+            assert min(np.abs(np.subtract(bar, other)).max() for other in found.values()) < 0.03 * np.ptp(
+                [*truth.values()]
+            )
 
 
 @pytest.mark.parametrize("streams", [("videomae",), ("clip", "rgb")])
