@@ -24,6 +24,7 @@ from hrpro_pipeline.data.annotations import (
 from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo, draw_validation, hold_out, load_training_set
 from hrpro_pipeline.data.features import StoredFeatures, list_features, read_header
 from hrpro_pipeline.data.inputs import Inputs
+from hrpro_pipeline.data.parts import in_parts
 from hrpro_pipeline.data.points import read_points
 from hrpro_pipeline.data.run_inputs import write_inputs
 from hrpro_pipeline.data.suggestions import DOUBTS_FILE, write_suggestions
@@ -179,7 +180,7 @@ class Training:
         if self.warm_start is None:
             return settings, None
         start = load_model(Path(self.warm_start))
-        settings = warm_settings(settings, start, len(data.videos))
+        settings = warm_settings(settings, start, len(in_parts(data, settings.snippet.window).videos))
         log.info("going on from %s: %s", self.warm_start, describe_start(start, data, settings))
         return settings, start
 
@@ -207,12 +208,10 @@ class Training:
         if not self.resume:
             check_empty(Path(self.out))
         try:
-            held_out = draw_validation(data, settings.answer.held_out, self.seed)
+            part, videos = _hold_some_out(data, settings, self.seed)
         except HrproError:
             log.warning("the model learns no answer: each video is the only one of a class")
             return settings, None
-        part, videos = hold_out(data, held_out)
-        log.info("first a run that holds out %d videos, to learn what the answer is", len(videos))
         watch = Watch(evaluator(watched(videos), {}, [point_measure(videos)]), _by_points_of(videos))
         run = Path(self.out) / _REHEARSAL
         model = train(part, settings, run, seed=self.seed, device=device, watch=watch, resume=self.resume)
@@ -226,6 +225,22 @@ class Training:
         if isinstance(self.validate_on, float):
             return hold_out(data, draw_validation(data, self.validate_on, self.seed))
         return hold_out(data, read_ids(Path(self.validate_on)))
+
+
+def _hold_some_out(data: TrainingSet, settings: Settings, seed: int) -> tuple[TrainingSet, tuple[TrainingVideo, ...]]:
+    """Training set without the held-out videos, and these: parts of long ones where no whole video can be spared.
+
+    Raises:
+        HrproError: no part can be spared either.
+    """
+    try:
+        part, videos = hold_out(data, draw_validation(data, settings.answer.held_out, seed))
+        log.info("first a run that holds out %d videos, to learn what the answer is", len(videos))
+    except HrproError:
+        parts = in_parts(data, settings.snippet.window)
+        part, videos = hold_out(parts, draw_validation(parts, settings.answer.held_out, seed))
+        log.info("first a run that holds out %d parts of videos, to learn what the answer is", len(videos))
+    return part, videos
 
 
 def _write_doubts(file: Path, model: TrainedModel, data: TrainingSet, device: torch.device) -> None:

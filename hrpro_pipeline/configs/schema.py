@@ -122,6 +122,11 @@ class SnippetSettings(Section):
     steps: int = Field(1000, ge=0, description="optimizer steps")
     passes: int = Field(0, ge=0, description="passes over the videos at least: more steps for many videos")
     batch_size: Positive = Field(16, description="whole videos a step")
+    window: int = Field(
+        0,
+        ge=0,
+        description="longer videos are cut into parts of up to so many snippets to train on; 0 leaves them whole",
+    )
     learning_rate: float = Field(1e-4, gt=0, description="Adam learning rate")
     weight_decay: Weight = Field(5e-4, description="Adam weight decay (paper: 1e-3)")
     attention_layers: int = Field(2, ge=0, description="layers of the reliability-aware attention block")

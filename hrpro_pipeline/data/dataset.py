@@ -129,7 +129,7 @@ def draw_validation(data: TrainingSet, share: float, seed: int) -> list[str]:
     for index in np.random.default_rng([seed, 5]).permutation(len(data.videos)):
         video = data.videos[index]
         labels = _labels([video])
-        if len(drawn) < num_videos and all(remaining[label] > 1 for label in labels):
+        if labels and len(drawn) < num_videos and all(remaining[label] > 1 for label in labels):
             drawn.append(video.video_id)
             remaining.subtract(labels)
     if not drawn:

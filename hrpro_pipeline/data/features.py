@@ -96,17 +96,19 @@ class VideoFeatures:
 
 @dataclass(frozen=True)
 class StoredFeatures:
-    """A video's joined features [T, D] left in their file: `np.asarray` reads them each time, `len` is T."""
+    """T rows of a video's joined features, [T, D], left in their file: `np.asarray` reads them each time."""
 
     path: Path
     streams: tuple[str, ...]
     num_snippets: int
+    first: int = 0
 
     def __len__(self) -> int:
         return self.num_snippets
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(read_features(self.path).joined(self.streams), dtype)
+        rows = slice(self.first, self.first + self.num_snippets)
+        return np.asarray(read_features(self.path, rows).joined(self.streams), dtype)
 
 
 def ordered_streams(names: Iterable[str]) -> list[str]:
@@ -246,8 +248,11 @@ def read_header(path: Location) -> FeatureHeader:
         return _header(path, file)
 
 
-def read_features(path: Path) -> VideoFeatures:
+def read_features(path: Path, rows: slice = slice(None)) -> VideoFeatures:
     """Read one video's features, checked.
+
+    Args:
+        rows: the snippets to read.
 
     Raises:
         HrproError or ProblemsError: not a feature file, empty, NaN or infinite values, streams of different lengths.
@@ -265,7 +270,7 @@ def read_features(path: Path) -> VideoFeatures:
     """
     with _open(path) as file:
         header = _header(path, file)
-        streams = {name: np.asarray(file[name]) for name in header.widths}
+        streams = {name: np.asarray(file[name][rows]) for name in header.widths}
     if problems := _array_problems(streams):
         raise ProblemsError(str(path), problems)
     return VideoFeatures(streams=streams, header=header)

@@ -23,7 +23,8 @@ def pseudo_labels(
 
     Args:
         background: b, [N].
-        points: [N, C], 1 where a snippet holds a point of the class. A video without any point has no seeds.
+        points: [N, C], 1 where a snippet holds a point of the class. Without any point, a video has no other
+            seeds than those `marked`.
         marked: background by people's own labels, bool [N]; background seeds, too, unless they hold a point.
 
     Returns:
@@ -59,7 +60,7 @@ def pseudo_labels(
     has_points = (first_gap < last_gap)[video]
     is_background = has_points & free & (index >= start[gap]) & (index <= stop[gap])
     if marked is not None:
-        is_background |= has_points & free & marked
+        is_background |= free & marked
 
     # An action seed is joined to a point by snippets that may grow; every gap holds a background seed, so never to two,
     # and never to one of another video.

@@ -16,6 +16,7 @@ from hrpro_pipeline.configs.load import dump_settings
 from hrpro_pipeline.configs.schema import Settings
 from hrpro_pipeline.data.dataset import TrainingSet
 from hrpro_pipeline.data.files import write_text
+from hrpro_pipeline.data.parts import in_parts
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.calibration import Calibration
 from hrpro_pipeline.models.checkpoint import (
@@ -124,9 +125,11 @@ def train(
     """
     with parallel.process_group(device or torch.device("cpu")) as process_device:
         try:
-            settings = with_stages(with_duration(settings, len(data.videos)), data.num_points)
-            trainer = Trainer(data, settings, run, seed, process_device, watch or Watch(), start)
+            parts = in_parts(data, settings.snippet.window)
+            settings = with_stages(with_duration(settings, len(parts.videos)), data.num_points)
+            trainer = Trainer(parts, settings, run, seed, process_device, watch or Watch(), start)
             trainer.model.calibration = calibration
+            trainer.model.notes = replace(trainer.model.notes, videos=len(data.videos))
             return trainer.train(resume, stage1)
         except RuntimeError as error:
             if not is_out_of_memory(error):
