@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from made_features import PUBLISHED, made_set
 
 from hrpro_pipeline.commands.train import train_detector
+from hrpro_pipeline.configs.load import load_settings
+from hrpro_pipeline.configs.presets import preset_names
 from hrpro_pipeline.data.dataset import load_training_set
 from hrpro_pipeline.data.features import list_features, write_features
 from hrpro_pipeline.data.parts import cuts, in_parts
@@ -82,11 +84,17 @@ def test_parts_are_the_video(recording: Path, on_disk: bool) -> None:
     assert in_parts(data, 0) is data and in_parts(data, len(whole.features)) is data
 
 
+def test_the_default_preset_cuts_and_the_published_ones_do_not() -> None:
+    assert load_settings("general").snippet.window == 512
+    assert all(load_settings(name).snippet.window == 0 for name in preset_names() if name != "general")
+
+
 def test_one_recording_trains_and_learns_an_answer(
     recording: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No video can be held out, so parts of the only one are."""
-    few = ["snippet.steps=30", "snippet.learning_rate=1e-3", "snippet.window=64", "pyramid.steps=0"]
+    few = ["snippet.steps=30", "snippet.learning_rate=1e-3", "snippet.window=64"]
+    few += ["pyramid.steps=4", "pyramid.min_points=0", "pyramid.window=32"]
     with caplog.at_level(logging.INFO):
         model = train_detector(
             recording / "features", recording / "points.csv", tmp_path / "run", overrides=few, device="cpu"

@@ -271,8 +271,8 @@ def _crop(length: int, segments: np.ndarray, window: int, rng: np.random.Generat
     """The part of a video that a step sees: all of it, or a window at random around a random segment."""
     if length <= window:
         return slice(0, length)
-    start, end = segments[rng.integers(len(segments)), :2]
-    first = int((start + end) / 2 - rng.uniform(0, window))
+    middle = segments[rng.integers(len(segments)), :2].mean() if len(segments) else rng.uniform(0, length)
+    first = int(middle - rng.uniform(0, window))
     first = min(max(first, 0), length - window)
     return slice(first, first + window)
 
@@ -280,7 +280,7 @@ def _crop(length: int, segments: np.ndarray, window: int, rng: np.random.Generat
 def _mean_positives(segments: Sequence[np.ndarray], num_levels: int, window: int) -> float:
     """Positive positions of a training video on average, over all levels; at least 1. Long videos count a window."""
     total = 0.0
-    for rows in segments:
+    for rows in filter(len, segments):
         length = int(np.ceil(rows[:, 1].max())) + 1
         targets = targets_of(rows, 1 + int(rows[:, 2].max()), -(-length // 2**num_levels) * 2**num_levels, num_levels)
         positives = sum(float(level.classes.amax(dim=0).sum()) for level in targets)
