@@ -37,6 +37,7 @@ MODULES = [
     "data.resampling",
     "data.snippets",
     "data.suggestions",
+    "data.parts",
     "data.tables",
     "extract.flow",
     "extract.i3d",

@@ -32,8 +32,8 @@ def cuts(num_snippets: int, positions: np.ndarray, longest: int) -> list[int]:
         positions: of the points on the snippet axis, [K].
 
     Examples:
-        >>> cuts(100, np.array([10.0, 45.0, 90.0]), 60)
-        [0, 68, 100]
+        >>> cuts(100, np.array([10.0, 20.0, 70.0]), 60)
+        [0, 45, 100]
         >>> cuts(100, np.array([10.0]), 100)
         [0, 100]
     """
