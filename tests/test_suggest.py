@@ -177,6 +177,11 @@ def test_a_warm_start_goes_on_with_a_new_class(folder: Path, tmp_path: Path, cap
     cosines = torch.nn.functional.cosine_similarity(before.snippet.prototypes, after.snippet.prototypes[1:])
     assert bool((cosines > 0.99).all())
     assert bool(after.snippet.prototypes[0].any())
+    assert "has no stage 3" not in caplog.text + result.output, "none was asked for"
+    asked = ("--set", "pyramid.steps=4", "--set", "pyramid.min_points=12", "--set", "snippet.steps=4")
+    later = (*arguments[:-4], *asked, "--out", tmp_path / "later", "--warm-start", folder / "run")
+    result = CliRunner().invoke(main, [str(argument) for argument in later])
+    assert "the model has no stage 3; train anew, without --warm-start" in caplog.text + result.output
     wrong = (*arguments[:-4], "--out", tmp_path / "wrong", "--warm-start", folder / "run")
     wrong = [str(argument) for argument in (*wrong, "--set", "snippet.feedforward=64")]
     result = CliRunner().invoke(main, wrong)
