@@ -11,6 +11,7 @@ from made_features import made_set
 from hrpro_pipeline.commands.train import train_detector
 from hrpro_pipeline.configs.load import load_settings
 from hrpro_pipeline.data.annotations import read_annotations
+from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo
 from hrpro_pipeline.data.features import read_features
 from hrpro_pipeline.infer.detector import Detector
 from hrpro_pipeline.models.checkpoint import load_model
@@ -128,12 +129,21 @@ class TestPyramidModel:
             )
 
 
-def test_passes_give_many_videos_more_steps() -> None:
+def test_passes_give_many_videos_more_steps_and_long_ones() -> None:
+    def videos(count: int, length: int) -> TrainingSet:
+        none = np.empty(0)
+        video = TrainingVideo("v", np.empty((length, 4), np.float32), none, none.astype(int), none.astype(int))
+        return TrainingSet((video,) * count, ("run",), video.clock, {"rgb": 4}, {}, {})
+
     settings = load_settings("general")
-    assert with_duration(settings, 5).snippet.steps == settings.snippet.steps
-    assert with_duration(settings, 10_000).snippet.steps == -(-settings.snippet.passes * 10_000 // 16)
+    many = -(-settings.snippet.passes * 10_000 // 16)
+    assert with_duration(settings, videos(5, 100)).snippet.steps == settings.snippet.steps
+    assert with_duration(settings, videos(10_000, 100)).snippet.steps == many
+    long = with_duration(settings, videos(1_000, 512 * 10))
+    assert many <= long.snippet.steps < 2 * many
+    assert long.pyramid.steps == settings.pyramid.passes * 1_000 * 3 // 8
     published = load_settings("thumos14")
-    assert with_duration(published, 10_000) == published
+    assert with_duration(published, videos(1_000, 5120)) == published
 
 
 # Stage 3 from however few points.

@@ -182,7 +182,7 @@ class Training:
         start = load_model(Path(self.warm_start))
         if start.pyramid is None and settings.pyramid.steps and data.num_points >= settings.pyramid.min_points:
             log.info("the model has no stage 3; train anew, without `warm_start`, to see whether it helps by now")
-        settings = warm_settings(settings, start, len(in_parts(data, settings.snippet.window).videos))
+        settings = warm_settings(settings, start, data)
         log.info("going on from %s: %s", self.warm_start, describe_start(start, data, settings))
         return settings, start
 

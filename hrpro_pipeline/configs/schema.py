@@ -125,7 +125,7 @@ class SnippetSettings(Section):
     window: int = Field(
         0,
         ge=0,
-        description="longer videos are cut into parts of up to so many snippets to train on; 0 leaves them whole",
+        description="stage 1 trains on longer videos in parts of up to so many snippets; 0 leaves them whole",
     )
     learning_rate: float = Field(1e-4, gt=0, description="Adam learning rate")
     weight_decay: Weight = Field(5e-4, description="Adam weight decay (paper: 1e-3)")
@@ -181,7 +181,7 @@ class PyramidSettings(Section):
     passes: int = Field(0, ge=0, description="passes over the videos at least: more steps for many videos")
     min_points: int = Field(30, ge=0, description="stage 3 is left out where there are fewer points to learn from")
     batch_size: Positive = Field(8, description="videos a step")
-    window: Positive = Field(2304, description="snippets of a longer video that a step sees")
+    window: Positive = Field(2304, description="stage 3 trains on longer videos in parts of up to so many snippets")
     learning_rate: float = Field(1e-3, gt=0, description="AdamW learning rate, at its peak")
     weight_decay: Weight = Field(0.05, description="AdamW weight decay")
     channels: Positive = Field(128, description="width of the network")

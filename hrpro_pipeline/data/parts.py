@@ -1,6 +1,5 @@
 """Long training videos in parts: what is trained on together has to fit into memory, however long a recording is."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -8,8 +7,6 @@ import numpy as np
 
 from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo
 from hrpro_pipeline.data.features import StoredFeatures
-
-log = logging.getLogger(__name__)
 
 
 def in_parts(data: TrainingSet, longest: int) -> TrainingSet:
@@ -20,9 +17,14 @@ def in_parts(data: TrainingSet, longest: int) -> TrainingSet:
     """
     if not longest or all(len(video.features) <= longest for video in data.videos):
         return data
-    videos = tuple(part for video in data.videos for part in _parts(video, longest))
-    log.info("%d videos in %d parts of up to %d snippets (`snippet.window`)", len(data.videos), len(videos), longest)
-    return replace(data, videos=videos)
+    return replace(data, videos=tuple(part for video in data.videos for part in _parts(video, longest)))
+
+
+def num_parts(data: TrainingSet, longest: int) -> int:
+    """How many videos `in_parts` makes of these."""
+    if not longest:
+        return len(data.videos)
+    return sum(len(cuts(len(video.features), video.positions, longest)) - 1 for video in data.videos)
 
 
 def cuts(num_snippets: int, positions: np.ndarray, longest: int) -> list[int]:

@@ -48,7 +48,7 @@ class LevelTargets:
 
 @dataclass(frozen=True)
 class PyramidBatch:
-    """Padded crops of training videos, [B, T, D], and the targets of each level of each crop.
+    """Padded training videos, [B, T, D], and the targets of each level of each video.
 
     Attributes:
         step: from 1.
@@ -77,23 +77,14 @@ def pyramid_stage(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     num_classes = len(data.classes)
-    norm = _mean_positives(segments, model.num_levels, settings.window)
+    norm = _mean_positives(segments, model.num_levels)
 
     def batches(parts: Sequence[Part]) -> Iterator[PyramidBatch]:
         orders = [videos for _, videos in parts]
         for (step, videos), packed in zip(parts, compute.bank.batches(orders), strict=True):
             features = packed.split([len(data.videos[index].features) for index in videos])
-            crops = [
-                _crop(len(video), segments[index], settings.window, np.random.default_rng([seed, 6, step, index]))
-                for video, index in zip(features, videos, strict=True)
-            ]
-            padded, valid = pad([video[crop] for video, crop in zip(features, crops, strict=True)], model.num_levels)
-            targets = [
-                targets_of(
-                    segments[index] - [crop.start, crop.start, 0], num_classes, padded.shape[1], model.num_levels
-                )
-                for index, crop in zip(videos, crops, strict=True)
-            ]
+            padded, valid = pad(features, model.num_levels)
+            targets = [targets_of(segments[index], num_classes, padded.shape[1], model.num_levels) for index in videos]
             yield PyramidBatch(step, padded, valid, targets)
 
     def step(parts: Iterator[PyramidBatch | None], batch_size: int) -> Tensor:
@@ -267,22 +258,11 @@ def _rate(step: int, num_steps: int) -> float:
     return rises * 0.5 * (1 + math.cos(math.pi * (step - 1) / num_steps))
 
 
-def _crop(length: int, segments: np.ndarray, window: int, rng: np.random.Generator) -> slice:
-    """The part of a video that a step sees: all of it, or a window at random around a random segment."""
-    if length <= window:
-        return slice(0, length)
-    middle = segments[rng.integers(len(segments)), :2].mean() if len(segments) else rng.uniform(0, length)
-    first = int(middle - rng.uniform(0, window))
-    first = min(max(first, 0), length - window)
-    return slice(first, first + window)
-
-
-def _mean_positives(segments: Sequence[np.ndarray], num_levels: int, window: int) -> float:
-    """Positive positions of a training video on average, over all levels; at least 1. Long videos count a window."""
+def _mean_positives(segments: Sequence[np.ndarray], num_levels: int) -> float:
+    """Positive positions of a training video on average, over all levels; at least 1."""
     total = 0.0
     for rows in filter(len, segments):
         length = int(np.ceil(rows[:, 1].max())) + 1
         targets = targets_of(rows, 1 + int(rows[:, 2].max()), -(-length // 2**num_levels) * 2**num_levels, num_levels)
-        positives = sum(float(level.classes.amax(dim=0).sum()) for level in targets)
-        total += positives * min(1.0, window / length)
+        total += sum(float(level.classes.amax(dim=0).sum()) for level in targets)
     return max(1.0, total / max(1, len(segments)))

@@ -125,11 +125,9 @@ def train(
     """
     with parallel.process_group(device or torch.device("cpu")) as process_device:
         try:
-            parts = in_parts(data, settings.snippet.window)
-            settings = with_stages(with_duration(settings, len(parts.videos)), data.num_points)
-            trainer = Trainer(parts, settings, run, seed, process_device, watch or Watch(), start)
+            settings = with_stages(with_duration(settings, data), data)
+            trainer = Trainer(data, settings, run, seed, process_device, watch or Watch(), start)
             trainer.model.calibration = calibration
-            trainer.model.notes = replace(trainer.model.notes, videos=len(data.videos))
             return trainer.train(resume, stage1)
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -166,6 +164,8 @@ class Trainer:
     watch: Watch
     start: TrainedModel | None = None
     model: TrainedModel = field(init=False)
+    # The videos as the stage at hand takes them, the long ones in parts, and what it computes with.
+    cut: TrainingSet | None = field(init=False, default=None)
     compute: Compute = field(init=False)
     journal: Journal = field(init=False)
     checkpoints: Checkpoints = field(init=False)
@@ -200,11 +200,8 @@ class Trainer:
         checkpoint = self.checkpoints.start(resume)
         if parallel.rank() == 0:
             write_text(self.folder / "config.yaml", f"# seed: {self.seed}\n{dump_settings(self.settings)}")
-        precision = resolve_precision(self.settings.compute.precision, self.device)
-        bank = FeatureBank(self.data.videos, self.device, self.settings.compute.features)
-        self.compute = Compute(bank, self.device, precision)
         log.info("training on %s", self.data)
-        log.info("matrix products in %s on %s", precision, self.device)
+        log.info("matrix products in %s on %s", self.model.notes.precision, self.device)
         resumed = ("snippet", -1) if resume else None
         if checkpoint is not None:
             resumed = (checkpoint.stage, checkpoint.step)
@@ -250,8 +247,19 @@ class Trainer:
         if self.settings.pyramid.steps:
             self._train_pyramid(checkpoint if in_stage == "pyramid" else None)
 
+    def _take(self, window: int) -> TrainingSet:
+        """The videos as a stage takes them, those of more snippets than a window in parts."""
+        data = in_parts(self.data, window)
+        if data is not self.cut:
+            if data is not self.data:
+                log.info("%d videos in %d parts of up to %d snippets", len(self.data.videos), len(data.videos), window)
+            bank = FeatureBank(data.videos, self.device, self.settings.compute.features)
+            precision = resolve_precision(self.settings.compute.precision, self.device)
+            self.cut, self.compute = data, Compute(bank, self.device, precision)
+        return data
+
     def _train_snippets(self, checkpoint: Checkpoint | None) -> None:
-        model, data = self.model.snippet, self.data
+        model, data = self.model.snippet, self._take(self.settings.snippet.window)
         stage = snippet_stage(model, data, self.settings.snippet, self.compute, self.seed, NUM_SNAPSHOTS)
         if checkpoint is None:
             single = [[index] for index in range(len(data.videos))]
@@ -265,7 +273,8 @@ class Trainer:
 
     def _train_instances(self, checkpoint: Checkpoint | None) -> None:
         self.model.snippet.eval()
-        videos = find_proposals(self.model.snippet, self.data, self.settings, self.compute, self.seed)
+        data = self._take(0)
+        videos = find_proposals(self.model.snippet, data, self.settings, self.compute, self.seed)
         if not videos:
             log.warning("stage 2 is left out: stage 1 found no proposals; the model has stage 1 alone")
             return
@@ -280,13 +289,14 @@ class Trainer:
 
     def _train_pyramid(self, checkpoint: Checkpoint | None) -> None:
         self.model.snippet.eval()
-        segments = find_segments(self.model.snippet, self.data, self.settings, self.compute)
+        data = self._take(self.settings.pyramid.window)
+        segments = find_segments(self.model.snippet, data, self.settings, self.compute)
         torch.manual_seed(self.seed)
-        width, num_classes = sum(self.data.widths.values()), len(self.data.classes)
+        width, num_classes = sum(data.widths.values()), len(data.classes)
         network = self.model.pyramid = build_pyramid(self.settings, width, num_classes).to(self.device)
         if not self._take_weights(network, "pyramid"):
-            standardize(network, self.data, self.compute)
-        stage = pyramid_stage(network, self.data, segments, self.settings.pyramid, self.compute, self.seed)
+            standardize(network, data, self.compute)
+        stage = pyramid_stage(network, data, segments, self.settings.pyramid, self.compute, self.seed)
         self._train_stage(stage, checkpoint)
 
     def _take_weights(self, network: SnippetModel | InstanceModel | PyramidModel, stage: str) -> bool:
@@ -306,7 +316,8 @@ class Trainer:
             self.best = None if checkpoint.best is None else _Best(**checkpoint.best)
             first = checkpoint.step
         runner = StepRunner(stage, self.model.snippet, self.device, self.seed, self.parts.get(stage.name))
-        losses = LossLog(stage, self.journal, [video.video_id for video in self.data.videos])
+        assert self.cut is not None
+        losses = LossLog(stage, self.journal, [video.video_id for video in self.cut.videos])
         started = time.monotonic()
         stage.network.train()
         with progress(stage.title, stage.num_rounds, f"{stage.unit}s", done=first) as task:
@@ -334,10 +345,12 @@ class Trainer:
         if parallel.rank() > 0:
             return
         self.model.snippet.eval()
-        indices = observed_videos(self.data.videos)
+        assert self.cut is not None
+        videos = self.cut.videos
+        indices = observed_videos(videos)
         reliable = {}
         for index, features in zip(indices, self.compute.bank.batches([[index] for index in indices]), strict=True):
-            video = self.data.videos[index]
+            video = videos[index]
             reliable[video.video_id] = find_reliable(self.model.snippet, video, features, self.settings)
         write_snapshot(self.folder, step, reliable)
 

@@ -20,9 +20,9 @@ _PART_OF_STEPS = 4
 _ROWS_OF_CLASSES = {"classify.weight", "classify.output.weight", "classify.output.bias", "prototypes"}
 
 
-def warm_settings(settings: Settings, start: TrainedModel, num_videos: int) -> Settings:
+def warm_settings(settings: Settings, start: TrainedModel, data: TrainingSet) -> Settings:
     """A quarter of the steps, for the stages that the model has; no run before the run."""
-    settings = with_duration(settings, num_videos)
+    settings = with_duration(settings, data)
 
     def fewer(rounds: int) -> int:
         return -(-rounds // _PART_OF_STEPS)
