@@ -42,7 +42,7 @@ def cuts(num_snippets: int, positions: np.ndarray, longest: int) -> list[int]:
     bounds = [0]
     while num_snippets - bounds[-1] > longest:
         first, last = bounds[-1] + longest // 2, min(bounds[-1] + longest, num_snippets - longest // 2)
-        places = np.arange(first, last + 1)
+        places = np.arange(last, first - 1, -1)  # of places that are equally far, the one with the longer part
         distances = np.abs(places[:, None] - positions).min(axis=1, initial=longest)
         bounds.append(int(places[distances.argmax()]))
     return [*bounds, num_snippets]
