@@ -1,6 +1,6 @@
 // Puts the page together: keys, buttons, and what follows what.
 import { VideoList } from "./list.js";
-import { classes, ensureClass, events, go, load, model, pointsOf, submit, tidyName } from "./model.js";
+import { KEYS, classes, ensureClass, events, go, load, model, pointsOf, submit, tidyName } from "./model.js";
 import { Panel, askNote, element, pickClass } from "./panel.js";
 import { Player, clock } from "./player.js";
 import { Review } from "./review.js";
@@ -305,6 +305,8 @@ function onKey(event) {
   if (found) {
     event.preventDefault();
     addPoint(found.name);
+  } else if (KEYS.includes(event.key.toLowerCase())) {
+    say(`No class has the key ${event.key}, and no point is set: A names a class`); // a press that saves nothing says so
   }
 }
 
@@ -346,7 +348,7 @@ function wire() {
     $("message-bar").hidden = detail.share === null;
     $("message-bar").value = detail.share ?? 0;
   });
-  timeline.addEventListener("select", ({ detail }) => select(detail, true));
+  timeline.addEventListener("select", ({ detail }) => { player.pause(); select(detail, true); });
   timeline.addEventListener("move", ({ detail }) => movePoint(detail.key, detail.time));
   list.addEventListener("open", ({ detail }) => { showList(false); open(detail); });
   panel.addEventListener("class", ({ detail }) => addPoint(detail));

@@ -171,7 +171,7 @@ async function poll() {
   try {
     if (!isSending) {
       const answer = await get(`changes?after=${sequence}`);
-      if (!isSending) take(answer);
+      if (!isSending && answer.sequence >= sequence) take(answer); // a late answer knows less
       if (status.kind === "lost" || status.kind === "broken") tell("saved", "All changes saved");
     }
   } catch (error) {
