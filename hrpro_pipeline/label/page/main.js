@@ -13,7 +13,9 @@ let untilSeconds = null; // where playing about a moment ends
 let pressedFrame = null; // that was on screen when a key or finger went down
 
 const video = () => model.videos[player.number];
-const isTyping = (target) => target.matches?.("input:not([type=checkbox]), textarea, select, [contenteditable]");
+// A field of a dialog that has just been closed has the focus until the browser draws: its keys are the page's again.
+const isTyping = (target) => target.matches?.("input:not([type=checkbox]), textarea, select, [contenteditable]")
+  && !target.closest("dialog:not([open])");
 
 function say(text, isProblem = false) {
   const toast = $("toast");
