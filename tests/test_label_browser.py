@@ -369,7 +369,7 @@ def test_suggestions_are_answered_by_keys(videos: Path, browser: Any, tmp_path: 
         tab.press("Enter")
         tab.saved()
         later = np.round(probe(videos / "uneven.mp4").timestamps, 6)
-        index = int(np.searchsorted(later, 1.0, "right")) - 1
+        index = int(np.abs(later - 1.0).argmin())
         expected = [("constant", "stir", 1.4), ("constant", BACKGROUND, 2.0), ("constant", "wipe", 3.0)]
         expected += [("uneven", "pour", float(later[index + 1]))]
         assert labeling.rows()[:4] == expected

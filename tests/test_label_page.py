@@ -103,3 +103,41 @@ def test_a_video_that_goes_and_comes_back(videos: Path, browser: Any, tmp_path: 
         tab.saved()
         assert sorted(video_id for video_id, *_ in labeling.rows()) == ["first", "second"]
         tab.close()
+
+
+def test_nothing_is_answered_before_it_is_seen(videos: Path, browser: Any, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        shutil.copy(videos / "constant.mp4", tmp_path / f"{name}.mp4")
+    header = "video_id,time,class,kind,score,suggested_class,suggested_time\n"
+    (tmp_path / "look.csv").write_text(f"{header}first,0.99,pour,new,0.9,,\nsecond,1.03,pour,new,0.8,,\n")
+    (tmp_path / "points.csv").write_text("video_id,class,time\nsecond,stir,3.000\n")
+    with Labeling(tmp_path, tmp_path / "first.mp4", tmp_path / "second.mp4", "--suggest", "look.csv") as labeling:
+        tab = LabelTab(browser, labeling.address)
+        tab.ready()
+        tab.page.route("**/video/1/facts", lambda route: None)  # neither answered nor refused
+        tab.press("y")
+        tab.wait("document.getElementById('title').textContent === 'second'")
+        before = labeling.rows()
+        for keys in (["y"], ["x"], ["m"], ["p"], ["c"]):
+            tab.press(*keys)
+            tab.wait("document.getElementById('toast').textContent === 'The video is not open yet'")
+            tab.get("document.getElementById('toast').textContent = ''")
+        # Nor is a point moved to a frame that is not known yet.
+        tab.press(",")
+        tab.page.click("#points [data-key]")
+        for key in ("<", ">"):
+            tab.press(key)
+            tab.wait("document.getElementById('toast').textContent === 'The video is not open yet'")
+            tab.get("document.getElementById('toast').textContent = ''")
+        tab.saved()
+        assert [labeling.rows(), tab.logged] == [before, []]
+        tab.page.unroute("**/video/1/facts")
+        tab.press(".")  # asks for the facts again
+        tab.ready()
+        tab.wait("window.readFrame() === hrpro.player.index")
+        shown = tab.get("hrpro.player.times[hrpro.player.index]")
+        tab.press("y")
+        tab.saved()
+        assert shown == pytest.approx(1.04)
+        assert sorted(labeling.rows()) == [("first", "pour", 1.0), ("second", "pour", 1.04), ("second", "stir", 3.0)]
+        tab.close()

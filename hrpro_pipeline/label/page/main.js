@@ -7,6 +7,7 @@ import { Review } from "./review.js";
 import { Timeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
+const CLOSED = "The video is not open yet";
 let player, timeline, list, panel, review;
 let selected = null; // key of a point
 let untilSeconds = null; // where playing about a moment ends
@@ -27,7 +28,7 @@ function say(text, isProblem = false) {
 }
 
 async function open(number, seconds = 0) {
-  if (number === player.number && player.facts) return player.seek(player.frameAt(seconds));
+  if (number === player.number && player.facts) return player.seek(player.nearest(seconds));
   const opened = player.open(number, seconds);
   panel.videoId = video().id;
   select(null);
@@ -57,7 +58,7 @@ function timeOf(index) {
 }
 
 function addPoint(name, index = pressedFrame ?? player.onScreen()) {
-  if (!player.isReady) return say("The video is not open yet", true);
+  if (!player.isReady) return say(CLOSED, true);
   ensureClass(name);
   const time = timeOf(index);
   if (pointsOf(video().id).some(([, point]) => point.class === name && point.time === time)) {
@@ -78,6 +79,7 @@ function changePoint(values, text) {
 }
 
 function movePoint(key, time) {
+  if (!player.isReady) return say(CLOSED, true);
   select(key);
   const rounded = Math.round(time * 1e6) / 1e6;
   if (model.tables.points[key]?.time !== rounded) changePoint({ time: rounded }, `Moved to ${clock(time)}`);
@@ -86,6 +88,7 @@ function movePoint(key, time) {
 function nudge(frames) {
   const point = model.tables.points[selected];
   if (!point) return say("Select a point first: [ and ] go from one to the next");
+  if (!player.isReady) return say(CLOSED, true);
   const index = Math.max(0, Math.min(player.times.length - 1, player.nearest(point.time) + frames));
   movePoint(selected, player.times[index]);
   player.pause();
@@ -171,6 +174,7 @@ async function answer(kind) {
   if (kind === "back") return review.step(-1);
   const { item } = review;
   if (!item) return say("Nothing is asked: . goes to the next one");
+  if (!player.isReady) return say(CLOSED, true);
   if (kind === "around") return playAround(item);
   const values = {};
   if (kind === "move") values.time = player.times[player.onScreen()];
