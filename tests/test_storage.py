@@ -305,7 +305,8 @@ def test_labeling_at_a_url(server: Any, bucket: str, videos: Path, tmp_path: Pat
             while (state := labeling.get(f"{place}/copy")["state"]) != "ready":  # no browser plays MPEG-4 part 2
                 assert state != "failed"
                 time.sleep(0.1)
-            with urllib.request.urlopen(f"{labeling.address}{place}/strip?first=0&step=4&count=4", timeout=30) as answer:
+            strip = f"{labeling.address}{place}/strip?first=0&step=4&count=4"
+            with urllib.request.urlopen(strip, timeout=30) as answer:
                 assert answer.read(3) == b"\xff\xd8\xff"
         with pytest.raises(urllib.error.HTTPError) as raised:
             labeling.get(f"video/{found.index('bad')}/facts")
