@@ -214,6 +214,33 @@ def test_two_pages_do_not_overwrite_each_other(videos: Path, browser: Any, tmp_p
         other.close()
 
 
+def test_an_answer_that_comes_late_changes_nothing(videos: Path, browser: Any, tmp_path: Path) -> None:
+    with Labeling(tmp_path, videos / "constant.mp4", *CLASSES) as labeling:
+        tab = LabelTab(browser, labeling.address)
+        tab.ready()
+        tab.press("1")
+        tab.saved()
+        late: list[Any] = []
+        tab.page.route("**/changes?*", lambda route: late.append((route, route.fetch())))
+        other = {"video_id": "constant", "class": "stir", "time": 2.0, "note": ""}
+        labeling.post("change", {"groups": [[{"table": "points", "key": "other", "before": None, "after": other}]]})
+        while not (late and late[-1][1].json()["entries"]):  # it knows of the other page's point
+            for route, answer in late:
+                route.fulfill(response=answer)
+            late.clear()
+            tab.page.wait_for_timeout(50)
+        tab.press("Control+z")  # this point: it is the last change
+        tab.wait("document.getElementById('toast').textContent.startsWith('Undone: stir')")
+        (route, answer), late[:] = late[0], []
+        route.fulfill(response=answer)
+        tab.page.wait_for_timeout(300)
+        tab.page.unroute("**/changes?*")
+        assert [label for _, label, _ in labeling.rows()] == ["pour"]
+        assert tab.get("Object.values(hrpro.model.tables.points).map((point) => point.class)") == ["pour"]
+        assert tab.get("[hrpro.model.canUndo, hrpro.model.canRedo]") == [True, True]
+        tab.close()
+
+
 def test_ten_thousand_videos(browser: Any, tmp_path: Path, videos: Path, record_property: Any) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
@@ -260,7 +287,9 @@ def test_keyboard_alone(videos: Path, browser: Any, tmp_path: Path) -> None:
         tab.press("Enter")
         tab.wait("document.getElementById('title').textContent === 'uneven'")
         tab.ready()
-        tab.press("Shift+ArrowRight", "a")
+        tab.press("Shift+ArrowRight", "1")
+        tab.wait("document.getElementById('toast').textContent.startsWith('No class has the key 1')")
+        tab.press("a")
         tab.page.keyboard.type("open the door")
         tab.press("Enter", "ArrowRight", "ArrowRight", "1", "<", "c")
         tab.page.keyboard.type("close")
@@ -340,7 +369,7 @@ def test_suggestions_are_answered_by_keys(videos: Path, browser: Any, tmp_path: 
         tab.press("Enter")
         tab.saved()
         later = np.round(probe(videos / "uneven.mp4").timestamps, 6)
-        index = int(np.searchsorted(later, 1.0, "right")) - 1
+        index = int(np.abs(later - 1.0).argmin())
         expected = [("constant", "stir", 1.4), ("constant", BACKGROUND, 2.0), ("constant", "wipe", 3.0)]
         expected += [("uneven", "pour", float(later[index + 1]))]
         assert labeling.rows()[:4] == expected

@@ -14,6 +14,7 @@ from label_pages import Labeling, write_numbered
 from make_videos import MPEG2_B, X264_B, moving_square, write_made, write_video
 from processes import hrpro
 
+from hrpro_pipeline.data.detections import Detection, VideoDetections, write_detections
 from hrpro_pipeline.extract.video.probe import probe
 from hrpro_pipeline.label.cache import tidy
 from hrpro_pipeline.label.library import Library, list_videos
@@ -173,6 +174,15 @@ def test_requests_that_make_no_sense_are_said_to(labeling: Labeling) -> None:
         assert ask(labeling, f"/{labeling.token}/video/0/strip?{query}")[0] == 400
     assert ask(labeling, f"/{labeling.token}/changes?after=x")[0] == 400
     assert ask(labeling, f"/{labeling.token}/state")[0] == 200
+
+
+def test_classes_have_the_order_in_which_they_were_given(tmp_path: Path) -> None:
+    write_video(tmp_path / "video.mp4", moving_square(5), **X264_B)
+    found = (Detection("wipe", 0.9, 0.0, 0.1), Detection("dry", 0.8, 0.0, 0.1))
+    write_detections(tmp_path / "found", VideoDetections("video", found, 0.2))
+    words = ["--class", "stir", "--class", "pour", "--detections", tmp_path / "found"]
+    with Labeling(tmp_path, tmp_path / "video.mp4", *words) as labeling:
+        assert labeling.get("state")["classes"] == ["stir", "pour", "dry", "wipe"]
 
 
 def test_it_ends_by_ctrl_c(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -15,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import skip_or_fail
+from label_pages import Labeling
 from make_videos import moving_square, write_video
 from processes import hrpro_here
 
@@ -284,6 +288,36 @@ def test_nothing_at_the_url(url: str, bucket: str, tmp_path: Path) -> None:
     with pytest.raises(HrproError, match="^s3://.*no such file or folder") as raised:
         extract([url], tmp_path / "out")
     assert str(raised.value).startswith(f"{url}: ")
+
+
+def test_labeling_at_a_url(server: Any, bucket: str, videos: Path, tmp_path: Path) -> None:
+    server.put_object(Bucket=bucket, Key="videos/bad.mp4", Body=b"no video")
+    with Labeling(tmp_path, f"s3://{bucket}/videos") as labeling:
+        found = [item["id"] for item in labeling.get("state")["videos"]]
+        assert sorted(found) == ["a", "b", "bad", "c"]
+        for k, name in enumerate(NAMES):
+            place = f"video/{found.index(name)}"
+            with urllib.request.urlopen(f"{labeling.address}{place}/media", timeout=30) as answer:
+                assert answer.read() == (videos / f"{name}.mp4").read_bytes()
+            with urllib.request.urlopen(f"{labeling.address}{place}/times", timeout=30) as answer:
+                times = np.frombuffer(answer.read(), "<f8")
+            np.testing.assert_allclose(times, np.arange(20 + 10 * k) / 25, atol=1e-9)
+            while (state := labeling.get(f"{place}/copy")["state"]) != "ready":  # no browser plays MPEG-4 part 2
+                assert state != "failed"
+                time.sleep(0.1)
+            strip = f"{labeling.address}{place}/strip?first=0&step=4&count=4"
+            with urllib.request.urlopen(strip, timeout=30) as answer:
+                assert answer.read(3) == b"\xff\xd8\xff"
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            labeling.get(f"video/{found.index('bad')}/facts")
+        assert "not a video that can be read" in json.load(raised.value)["error"]
+        # Another file under the same name is another video.
+        server.upload_file(str(videos / "a.mp4"), bucket, "videos/c.mp4")
+        assert labeling.get(f"video/{found.index('c')}/facts")["frames"] == 20
+        server.delete_object(Bucket=bucket, Key="videos/b.mp4")
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            labeling.get(f"video/{found.index('b')}/facts")
+        assert f"s3://{bucket}/videos/b.mp4" in json.load(raised.value)["error"]
 
 
 def test_nothing_is_extracted_that_cannot_be_put(server: Any, videos: Path) -> None:

@@ -155,6 +155,13 @@ def test_suggest(folder: Path, tmp_path: Path) -> None:
     assert suggest(folder, "--points", tmp_path / "p.csv", "--out", tmp_path / "s2.csv", "--top", 50)[0] == 0
     again = {(item.video_id, round(item.seconds, 2)) for item in read_suggestions(tmp_path / "s2.csv")}
     assert (first.video_id, round(first.seconds, 2)) not in again
+    # Nor does a video that somebody has watched to its end; doubts about done videos stay.
+    (tmp_path / "p.csv").write_text((folder / "points.csv").read_text())
+    (tmp_path / "p.csv.done").write_text("v01\nv08\n")
+    assert suggest(folder, "--points", tmp_path / "p.csv", "--out", tmp_path / "s2.csv")[0] == 0
+    again = read_suggestions(tmp_path / "s2.csv")
+    assert {item.video_id for item in again if item.kind == "new"} == {"v09"}
+    assert ("v01", "forgotten") in {(item.video_id, item.kind) for item in again}
     (tmp_path / "other.csv").write_text("video_id,class,time\nv00,swim,2\n")
     code, printed = suggest(folder, "--points", tmp_path / "other.csv", "--out", tmp_path / "s3.csv")
     assert code == 1

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from hrpro_pipeline.infer.detector import check_features
 from hrpro_pipeline.infer.doubts import find_evidence, points_of, with_probabilities
 from hrpro_pipeline.infer.evaluator import WatchedVideo, watched
 from hrpro_pipeline.infer.suggest import suggest_moments
+from hrpro_pipeline.label.files import done_path, read_done
 from hrpro_pipeline.models.checkpoint import TrainedModel, load_model
 from hrpro_pipeline.models.device import resolve_device
 
@@ -37,7 +38,7 @@ def suggest_labels(
     Args:
         model: RUN folder or `model.pt`.
         features: FEATURES folder: of the labeled videos, and of those without points to choose from.
-        points: the points so far.
+        points: the points so far. Videos of `<points>.done`, which people have watched, are not suggested as new.
         out: CSV to write, with columns video_id, time, class, kind, score, suggested_class, suggested_time.
         top: write the best so many alone.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -62,7 +63,8 @@ def suggest_labels(
         check_features(trained, read_header(video.features.path))
     videos = _in_classes_of(trained, data)
     known = watched(videos)
-    others, background = _others(folder, known, labels, trained)
+    seen = {*known, *read_done(done_path(Path(points)))}
+    others, background = _others(folder, seen, labels, trained)
     trained = with_probabilities(trained, videos, on)
     evidence = find_evidence(trained, {**known, **others}, on, with_cosines=others)
     suggestions = suggest_moments(evidence, points_of(videos), background, trained.classes)[:top]
@@ -93,15 +95,15 @@ def _in_classes_of(model: TrainedModel, data: TrainingSet) -> list[TrainingVideo
 
 
 def _others(
-    folder: Path, labeled: Mapping[str, object], labels: Sequence[Point], model: TrainedModel
+    folder: Path, seen: Container[str], labels: Sequence[Point], model: TrainedModel
 ) -> tuple[dict[str, WatchedVideo], dict[str, np.ndarray]]:
-    """Features of the videos without points of actions, and the background marked in them, on the snippet axis.
+    """Features of the videos that nobody has seen yet, and the background marked in them, on the snippet axis.
 
     A file that does not fit costs only itself.
     """
     others, streams = {}, tuple(model.widths)
     for video_id, path in list_features(folder).items():
-        if video_id in labeled:
+        if video_id in seen:
             continue
         try:
             header = read_header(path)

@@ -75,6 +75,11 @@ def render_points(values: Iterable[PointValue]) -> str:
     return out.getvalue()
 
 
+def done_path(points: Path) -> Path:
+    """Where the list of done videos is: beside the points."""
+    return points.with_name(f"{points.name}.done")
+
+
 def read_done(path: Path) -> list[str]:
     """Ids of the videos that are done, one a line; none without the file."""
     if not path.exists():

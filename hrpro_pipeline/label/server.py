@@ -110,7 +110,7 @@ class LabelServer:
     def _all_classes(self) -> list[str]:
         found = {item.label for video in self._detections.values() for item in video.detections}
         found.update(label for video in self._detections.values() for label in video.classes)
-        return sorted({*found, *self._classes})
+        return list(dict.fromkeys([*self._classes, *sorted(found)]))  # keys are given in this order
 
     def _read_suggestions(self, request: Request) -> Response:
         items = read_moments(self._suggestions) if self._suggestions is not None else []

@@ -21,7 +21,7 @@ from hrpro_pipeline.data.files import is_safe_id, write_text
 from hrpro_pipeline.data.names import class_name, visible
 from hrpro_pipeline.data.numbers import finite_number
 from hrpro_pipeline.errors import HrproError, one_line
-from hrpro_pipeline.label.files import point_value, read_done, read_point_values, render_done, render_points
+from hrpro_pipeline.label.files import done_path, point_value, read_done, read_point_values, render_done, render_points
 from hrpro_pipeline.label.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class LabelStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.done_path = path.with_name(f"{path.name}.done")
+        self.done_path = done_path(path)
         self.tables: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
         self._undone: list[list[Change]] = []
         self._history: list[list[Change]] = []

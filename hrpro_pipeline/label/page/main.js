@@ -1,19 +1,22 @@
 // Puts the page together: keys, buttons, and what follows what.
 import { VideoList } from "./list.js";
-import { classes, ensureClass, events, go, load, model, pointsOf, submit, tidyName } from "./model.js";
+import { KEYS, classes, ensureClass, events, go, load, model, pointsOf, submit, tidyName } from "./model.js";
 import { Panel, askNote, element, pickClass } from "./panel.js";
 import { Player, clock } from "./player.js";
 import { Review } from "./review.js";
 import { Timeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
+const CLOSED = "The video is not open yet";
 let player, timeline, list, panel, review;
 let selected = null; // key of a point
 let untilSeconds = null; // where playing about a moment ends
 let pressedFrame = null; // that was on screen when a key or finger went down
 
 const video = () => model.videos[player.number];
-const isTyping = (target) => target.matches?.("input:not([type=checkbox]), textarea, select, [contenteditable]");
+// A field of a dialog that has just been closed has the focus until the browser draws: its keys are the page's again.
+const isTyping = (target) => target.matches?.("input:not([type=checkbox]), textarea, select, [contenteditable]")
+  && !target.closest("dialog:not([open])");
 
 function say(text, isProblem = false) {
   const toast = $("toast");
@@ -25,7 +28,7 @@ function say(text, isProblem = false) {
 }
 
 async function open(number, seconds = 0) {
-  if (number === player.number && player.facts) return player.seek(player.frameAt(seconds));
+  if (number === player.number && player.facts) return player.seek(player.nearest(seconds));
   const opened = player.open(number, seconds);
   panel.videoId = video().id;
   select(null);
@@ -55,7 +58,7 @@ function timeOf(index) {
 }
 
 function addPoint(name, index = pressedFrame ?? player.onScreen()) {
-  if (!player.isReady) return say("The video is not open yet", true);
+  if (!player.isReady) return say(CLOSED, true);
   ensureClass(name);
   const time = timeOf(index);
   if (pointsOf(video().id).some(([, point]) => point.class === name && point.time === time)) {
@@ -76,6 +79,7 @@ function changePoint(values, text) {
 }
 
 function movePoint(key, time) {
+  if (!player.isReady) return say(CLOSED, true);
   select(key);
   const rounded = Math.round(time * 1e6) / 1e6;
   if (model.tables.points[key]?.time !== rounded) changePoint({ time: rounded }, `Moved to ${clock(time)}`);
@@ -84,6 +88,7 @@ function movePoint(key, time) {
 function nudge(frames) {
   const point = model.tables.points[selected];
   if (!point) return say("Select a point first: [ and ] go from one to the next");
+  if (!player.isReady) return say(CLOSED, true);
   const index = Math.max(0, Math.min(player.times.length - 1, player.nearest(point.time) + frames));
   movePoint(selected, player.times[index]);
   player.pause();
@@ -169,6 +174,7 @@ async function answer(kind) {
   if (kind === "back") return review.step(-1);
   const { item } = review;
   if (!item) return say("Nothing is asked: . goes to the next one");
+  if (!player.isReady) return say(CLOSED, true);
   if (kind === "around") return playAround(item);
   const values = {};
   if (kind === "move") values.time = player.times[player.onScreen()];
@@ -305,6 +311,8 @@ function onKey(event) {
   if (found) {
     event.preventDefault();
     addPoint(found.name);
+  } else if (KEYS.includes(event.key.toLowerCase())) {
+    say(`No class has the key ${event.key}, and no point is set: A names a class`); // a press that saves nothing says so
   }
 }
 
@@ -346,7 +354,7 @@ function wire() {
     $("message-bar").hidden = detail.share === null;
     $("message-bar").value = detail.share ?? 0;
   });
-  timeline.addEventListener("select", ({ detail }) => select(detail, true));
+  timeline.addEventListener("select", ({ detail }) => { player.pause(); select(detail, true); });
   timeline.addEventListener("move", ({ detail }) => movePoint(detail.key, detail.time));
   list.addEventListener("open", ({ detail }) => { showList(false); open(detail); });
   panel.addEventListener("class", ({ detail }) => addPoint(detail));

@@ -22,7 +22,9 @@ export async function load() {
 }
 
 function takeAll(state) {
-  model.tables = state.tables;
+  // Without a prototype: a video may be called "constructor".
+  const bare = ([name, values]) => [name, Object.assign(Object.create(null), values)];
+  model.tables = Object.fromEntries(Object.entries(state.tables).map(bare));
   sequence = state.sequence;
   takePosition(state);
   model.byVideo = new Map();
@@ -74,6 +76,9 @@ export function colorOf(name) {
 }
 
 export const tidyName = (text) => text.normalize("NFC").replace(/\s+/gu, " ").trim().slice(0, 200);
+
+// As training compares names: those that differ only in case, spaces, hyphens or underscores are one class.
+export const spelling = (name) => name.replace(/[\s_-]+(?=\p{L})/gu, " ").toLowerCase();
 
 // Every class has an entry with a key, also one that came with a file.
 function nameClasses() {
@@ -171,7 +176,7 @@ async function poll() {
   try {
     if (!isSending) {
       const answer = await get(`changes?after=${sequence}`);
-      if (!isSending) take(answer);
+      if (!isSending && answer.sequence >= sequence) take(answer); // a late answer knows less
       if (status.kind === "lost" || status.kind === "broken") tell("saved", "All changes saved");
     }
   } catch (error) {

@@ -1,5 +1,5 @@
 // Beside the player: classes with their keys, and the points of the video.
-import { classes, colorOf, freeKey, isPending, model, pointsOf, submit, tidyName, KEYS } from "./model.js";
+import { classes, colorOf, freeKey, isPending, model, pointsOf, spelling, submit, tidyName, KEYS } from "./model.js";
 import { clock } from "./player.js";
 
 const $ = (id) => document.getElementById(id);
@@ -117,11 +117,12 @@ export class Panel extends EventTarget {
       if (event.submitter?.value === "cancel") return;
       const renamed = tidyName($("class-name").value);
       const letter = $("class-key").value.trim().toLowerCase();
+      const same = classes().find((other) => other.name !== name && spelling(other.name) === spelling(renamed));
       const owner = classes().find((other) => other.key === letter && other.name !== name);
       if (event.submitter?.value === "remove") return submit([{ table: "classes", key: name, after: null }]);
       event.preventDefault();
       if (!renamed) return problem("A class needs a name");
-      if (renamed !== name && model.names.includes(renamed)) return problem("There is a class of this name");
+      if (renamed !== name && same) return problem(`There is a class of this name: ${same.name}`);
       if (letter && !KEYS.includes(letter)) return problem(`Keys of classes are ${[...KEYS].join(" ")}`);
       if (owner) return problem(`${letter} is the key of ${owner.name}`);
       if (renamed !== name) this.#rename(name, renamed, letter);
@@ -165,8 +166,11 @@ export function pickClass(title) {
   const draw = () => {
     const text = tidyName(input.value);
     const lower = text.toLowerCase();
-    names = classes().filter(({ name }) => name.toLowerCase().includes(lower));
-    if (text && !names.some(({ name }) => name === text)) names.push({ name: text, key: freeKey(), isNew: true });
+    // The one that is typed comes first; another spelling of it is no new class.
+    const likeness = ({ name }) => (name === text ? 2 : Number(spelling(name) === spelling(text)));
+    names = classes().filter((item) => item.name.toLowerCase().includes(lower) || likeness(item));
+    names.sort((one, other) => likeness(other) - likeness(one));
+    if (text && !names.some(likeness)) names.push({ name: text, key: freeKey(), isNew: true });
     place = Math.max(0, Math.min(names.length - 1, place));
     list.replaceChildren(...names.map(({ name, key, isNew }, index) => {
       const row = element("div", "pick");

@@ -49,7 +49,7 @@ export class Player extends EventTarget {
       const times = new Float64Array(await bytes(`video/${number}/times`));
       if (opening !== this.opening) return;
       Object.assign(this, { facts, times });
-      this.index = this.frameAt(seconds);
+      this.index = this.nearest(seconds);
       this.#tell();
       if (facts.copy_reason) await this.#openCopy(opening, facts.copy_reason);
       else this.#load(`video/${number}/media`);

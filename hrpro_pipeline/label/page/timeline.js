@@ -228,9 +228,14 @@ export class Timeline extends EventTarget {
       context.globalAlpha = 1;
       if (x + 12 > free || isSelected) {
         const text = point.note ? `${point.class} ·` : point.class;
+        const { width } = context.measureText(text);
+        if (x + 12 <= free) { // over the name of a point just before it
+          context.fillStyle = INK.lane;
+          context.fillRect(x + 10, rows.points, width + 4, POINTS);
+        }
         context.fillStyle = isSelected ? INK.bright : INK.text;
         context.fillText(text, x + 12, middle);
-        free = x + 18 + context.measureText(text).width;
+        free = x + 18 + width;
       }
     }
   }
