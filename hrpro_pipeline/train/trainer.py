@@ -57,7 +57,7 @@ Draw = Callable[[TrainedModel, bool], Iterable[tuple[str, np.ndarray]]]
 # Evaluations without a better score, and how much lower the last one is, that are worth a warning.
 _FALLING_FOR = 3
 _FALLEN_BY = 0.02
-# How much worse on held-out points stage 3 may be: they do not tell how precise bounds are, which is what it is better at.
+# How much worse stage 3 may be on held-out points: they do not tell how precise bounds are, and its are better.
 _WORSE_ON_POINTS = 0.05
 # Snapshots of stage 1 after its start.
 NUM_SNAPSHOTS = 4
