@@ -139,7 +139,7 @@ def test_passes_give_many_videos_more_steps_and_long_ones() -> None:
     many = -(-settings.snippet.passes * 10_000 // 16)
     assert with_duration(settings, videos(5, 100)).snippet.steps == settings.snippet.steps
     assert with_duration(settings, videos(10_000, 100)).snippet.steps == many
-    long = with_duration(settings, videos(1_000, 512 * 10))
+    long = with_duration(settings, videos(1_000, 1024 * 5))
     assert many <= long.snippet.steps < 2 * many
     assert long.pyramid.steps == settings.pyramid.passes * 1_000 * 3 // 8
     published = load_settings("thumos14")
