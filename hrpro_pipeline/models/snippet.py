@@ -150,10 +150,12 @@ class AttentionLayer(nn.Module):
         maps = (self.query, self.key, None)[first:last]
         if len(tokens) > tokens.shape[1]:
             # Two linear maps in a row are one, which is cheaper to multiply out if there are more tokens than channels.
-            pairs = list(zip(weights, maps, strict=True))
-            merged = torch.cat([weight if before is None else weight @ before.weight for weight, before in pairs])
-            shifts = [weight.new_zeros(len(weight)) if before is None else weight @ before.bias for weight, before in pairs]
-            return F.linear(tokens, merged, torch.cat(biases) + torch.cat(shifts)).chunk(last - first, dim=1)
+            pairs = list(zip(weights, biases, maps, strict=True))
+            merged = torch.cat([weight if before is None else weight @ before.weight for weight, _, before in pairs])
+            shifts = torch.cat(
+                [bias if before is None else weight @ before.bias + bias for weight, bias, before in pairs]
+            )
+            return F.linear(tokens, merged, shifts).chunk(last - first, dim=1)
         inputs = [tokens if before is None else before(tokens) for before in maps]
         return tuple(F.linear(*part) for part in zip(inputs, weights, biases, strict=True))
 

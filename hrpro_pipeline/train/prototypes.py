@@ -9,7 +9,6 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.snippet import SnippetModel
 from hrpro_pipeline.train.snippet_stage import SnippetBatch
 
-
 # Snippets that go through the network together at the start, at most; a longer video goes alone.
 _MOST_SNIPPETS = 8192
 
