@@ -37,6 +37,7 @@ from hrpro_pipeline.data.annotations import read_annotations
 from hrpro_pipeline.data.dataset import TrainingSet, load_training_set
 from hrpro_pipeline.data.detections import Detection, VideoDetections, write_detections
 from hrpro_pipeline.data.points import read_points
+from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.models.checkpoint import build_snippet
 from hrpro_pipeline.models.precision import resolve_precision
 from hrpro_pipeline.models.snippet import SnippetModel
@@ -77,7 +78,8 @@ def main() -> None:
 
 def _report(what: str, arguments: argparse.Namespace, work: Callable[..., dict[str, Any]], *inputs: object) -> None:
     """Do a step in a process of its own, and print a line."""
-    with get_context("spawn").Pool(1) as pool:
+    # Forked: nothing is imported again, and what is imported counts for every step alike.
+    with get_context("fork").Pool(1) as pool:
         line = pool.apply(_measured, (work, inputs))
     emit({"what": what, "videos": arguments.videos, "width": arguments.width, **line, **describe(_CPU)})
 
@@ -85,7 +87,10 @@ def _report(what: str, arguments: argparse.Namespace, work: Callable[..., dict[s
 def _measured(work: Callable[..., dict[str, Any]], inputs: tuple[object, ...]) -> dict[str, Any]:
     logging.disable()
     before, started, worked = _peak_mib(), time.perf_counter(), time.process_time()
-    line = work(*inputs)
+    try:
+        line = work(*inputs)
+    except HrproError as error:  # some of ours do not pass from process to process
+        raise RuntimeError(str(error)) from None
     return {
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(time.process_time() - worked, 3),
@@ -266,7 +271,7 @@ def make_detections(folder: Path, num_videos: int) -> dict[str, Any]:
         duration = video.duration_seconds or 1.0
         items = []
         for item in video.segments:
-            end = 0.9 * item.end_seconds + 0.05 * duration
+            end = item.start_seconds + float(rng.uniform(0.6, 1)) * (item.end_seconds - item.start_seconds)
             items.append(Detection(item.label, float(rng.uniform(0.3, 1)), item.start_seconds, end))
         for _ in range(_DETECTIONS - len(items)):
             start, end = sorted(rng.uniform(0, duration, 2).tolist())
