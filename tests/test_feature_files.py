@@ -19,7 +19,6 @@ from hrpro_pipeline import import_features
 from hrpro_pipeline.data.feature_files.axes import axes_of
 from hrpro_pipeline.data.feature_files.clocks import Sidecar
 from hrpro_pipeline.data.feature_files.layout import recognize
-from hrpro_pipeline.data.features import read_features
 from hrpro_pipeline.data.resampling import resample
 from hrpro_pipeline.data.snippets import SnippetClock
 from hrpro_pipeline.errors import HrproError, ProblemsError, UsageError
@@ -252,22 +251,6 @@ class TestFiles:
         with pytest.raises(HrproError, match="a.pt: a pickle"):
             import_features(tmp_path / "made", tmp_path / "out", **CLOCK)
         assert not marker.exists() and not (tmp_path / "out").exists()
-
-
-def test_an_error_while_writing_ends_the_import(tmp_path: Path) -> None:
-    """Several files are on their way at once: those are complete or absent, and no other is begun."""
-    names = [f"v{number:03d}" for number in range(60)]
-    for name in names:
-        save(tmp_path / "made" / f"{name}.npy", rows("a"))
-    (tmp_path / "out" / "v001.h5").mkdir(parents=True)  # where a file is to be
-    with pytest.raises(OSError, match="v001"):
-        import_features(tmp_path / "made", tmp_path / "out", **CLOCK)
-    (tmp_path / "out" / "v001.h5").rmdir()
-    left = [path.name for path in (tmp_path / "out").iterdir()]
-    assert "v000.h5" in left and len(left) < len(names) / 2
-    assert set(left) <= {f"{name}.h5" for name in names}
-    for path in (tmp_path / "out").iterdir():
-        np.testing.assert_array_equal(read_features(path).streams["rgb"], rows("a"))
 
 
 def test_frames_of_a_row(tmp_path: Path) -> None:
