@@ -95,6 +95,15 @@ def test_the_start_is_a_fraction_of_the_work() -> None:
     assert counts[0] > 3 * counts[1] > 0
 
 
+def test_the_last_layer_leaves_the_memory_out() -> None:
+    """Whose classes are more tokens than a video has snippets: nothing reads what it would make of them."""
+    rows = []
+    model = network().train()
+    model.layers[-1].register_forward_hook(lambda *called: rows.append(len(called[-1])))
+    model(features(), packing(LENGTHS))
+    assert rows == [sum(LENGTHS)]
+
+
 def test_videos_that_start_together() -> None:
     assert list(starting_batches([5000, 3000, 193, 20000, 1, 2])) == [[0, 1], [2], [3], [4, 5]]
     assert list(starting_batches([])) == []
