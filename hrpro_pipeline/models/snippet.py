@@ -141,8 +141,8 @@ class AttentionLayer(nn.Module):
             query, *others = *self._project(at, 0, 1), *self._project(tokens, 1, 3)
         attended = []
         for video in zip(query.split(at_lengths), *(other.split(lengths) for other in others), strict=True):
-            by_head = (part.unflatten(1, (heads, -1)).transpose(0, 1) for part in video)  # [H, L, D / H]
-            attended.append(attend(*by_head, probability, repeats).transpose(0, 1).flatten(1))
+            first, second, third = (part.unflatten(1, (heads, -1)).transpose(0, 1) for part in video)  # [H, L, D / H]
+            attended.append(attend(first, second, third, probability, repeats).transpose(0, 1).flatten(1))
         return self.attention.out_proj(torch.cat(attended))
 
     def _attend_from_few(
