@@ -160,6 +160,18 @@ def test_only_the_best_are_in_the_file(tmp_path: Path) -> None:
     assert len(Page(path).data()["videos"][0]["detections"]) == 2
 
 
+def test_a_page_of_many_videos_has_fewer_of_each(tmp_path: Path) -> None:
+    """So that a browser opens it at once; and says so."""
+    path = tmp_path / "report.html"
+    video = fading_detections("v", 301)
+    write_report(path, ReportContent({f"v{number}": video for number in range(400)}))
+    page = Page(path)
+    assert {len(shown["detections"]) for shown in page.data()["videos"]} == {300}
+    assert "On this page are 120,000 of them: the best 300 of each video" in page.text("p")[0]
+    write_report(path, ReportContent({"a": video, "b": video}))
+    assert [len(shown["detections"]) for shown in Page(path).data()["videos"]] == [301, 301]
+
+
 def test_the_answer_is_always_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(path, ReportContent({"v": answered("v", 20, {5, 12})}), top=3)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch.nn import Module
 
+from hrpro_pipeline.base.progress import progress
 from hrpro_pipeline.data.features import FeatureHeader, list_features, read_header
 from hrpro_pipeline.data.snippets import in_words
 from hrpro_pipeline.errors import HrproError
@@ -64,7 +65,9 @@ def _snippets(path: Path) -> Iterator[str]:
 
 
 def _feature_folder(path: Path) -> Iterator[str]:
-    headers = [read_header(file) for file in list_features(path).values()]
+    files = list_features(path)
+    with progress("reading", len(files), "files", minor=True) as task:
+        headers = [read_header(file) for file in task.each(files.values())]
     snippets = sum(header.num_snippets for header in headers)
     hours = sum(header.duration_seconds for header in headers) / 3600
     yield f"features of {len(headers)} videos: {hours:.2f} hours, {snippets} snippets"

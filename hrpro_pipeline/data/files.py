@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ VIDEO_SUFFIXES = (
     *(".qt", ".mj2", ".mk3d", ".divx", ".ivf", ".nut", ".h264", ".264", ".avc", ".h265", ".265", ".hevc"),
 )
 
+# The umask can only be read by setting it, which is the whole process's.
+_umask_lock = threading.Lock()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PLAIN = re.compile(r"[\w.+=@,()\[\] \u200c\u200d-]")
 
@@ -35,9 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     # mkstemp makes files that only their owner can read; results follow the umask like any other file.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
+    temporary.chmod(0o666 & ~_umask())
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -45,6 +46,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    with _umask_lock:
+        umask = os.umask(0)
+        os.umask(umask)
+    return umask
 
 
 def write_text(path: Path, text: str) -> None:

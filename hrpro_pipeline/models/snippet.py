@@ -4,6 +4,7 @@ Videos of any length are packed: the N snippets of all videos of a batch one aft
 of the videos. Nothing is padded, and no video sees another.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -104,43 +105,103 @@ class AttentionLayer(nn.Module):
         self.norm_feedforward = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
-        tokens = self.norm_attention(tokens + self.dropout(self._attend(tokens, lengths)))
+    def forward(
+        self, tokens: Tensor, lengths: Sequence[int], asked: Sequence[Tensor | slice] | None = None, repeats: int = 1
+    ) -> Tensor:
+        """Attention within each video, at all of its tokens or at some.
+
+        Args:
+            tokens: [L, D]; `lengths` count those of each video.
+            asked: indices, by video, of the tokens whose output is asked for; by default all.
+            repeats: how many equal tokens the last one of each video stands for.
+
+        Returns:
+            [L, D], or a row for each token that is asked for.
+        """
+        at, at_lengths = tokens, list(lengths)
+        if asked is not None:
+            parts = [video[some] for video, some in zip(tokens.split(at_lengths), asked, strict=True)]
+            at, at_lengths = torch.cat(parts), [len(part) for part in parts]
+        attended = self._attend(at, at_lengths, tokens, list(lengths), repeats)
+        tokens = self.norm_attention(at + self.dropout(attended))
         expanded = self.dropout(F.relu(self.expand(tokens)))
         return self.norm_feedforward(tokens + self.dropout(self.contract(expanded)))
 
-    def _attend(self, tokens: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Self-attention within each video; `lengths` count its tokens."""
+    def _attend(
+        self, at: Tensor, at_lengths: Sequence[int], tokens: Tensor, lengths: Sequence[int], repeats: int
+    ) -> Tensor:
+        """Attention of the tokens `at` [A, D] to all tokens [L, D] of their video -> [A, D]."""
         heads = self.attention.num_heads
+        if not self.training and heads * len(at) < len(tokens):
+            return self._attend_from_few(at, at_lengths, tokens, lengths, repeats)
         probability = self.attention.dropout if self.training else 0.0
-        projected = self._project(tokens).unflatten(1, (3, heads, -1))  # [L, 3, H, D / H]
+        if at is tokens:
+            query, *others = self._project(tokens, 0, 3)
+        else:
+            query, *others = *self._project(at, 0, 1), *self._project(tokens, 1, 3)
         attended = []
-        for video in projected.split(list(lengths)):
-            query, key, value = video.permute(1, 2, 0, 3)  # [H, L, D / H]
-            attended.append(attend(query, key, value, probability).transpose(0, 1).flatten(1))
+        for video in zip(query.split(at_lengths), *(other.split(lengths) for other in others), strict=True):
+            first, second, third = (part.unflatten(1, (heads, -1)).transpose(0, 1) for part in video)  # [H, L, D / H]
+            attended.append(attend(first, second, third, probability, repeats).transpose(0, 1).flatten(1))
         return self.attention.out_proj(torch.cat(attended))
 
-    def _project(self, tokens: Tensor) -> Tensor:
-        """Query, key and value side by side, [L, 3 D]."""
-        weight, bias = self.attention.in_proj_weight, self.attention.in_proj_bias
-        first, second, third = weight.chunk(3)
-        if len(tokens) > len(first):
+    def _attend_from_few(
+        self, at: Tensor, at_lengths: Sequence[int], tokens: Tensor, lengths: Sequence[int], repeats: int
+    ) -> Tensor:
+        """As `_attend`, in evaluation: the maps of keys and values are applied to the few queries and their results."""
+        heads = self.attention.num_heads
+        _, key_weight, value_weight = self.attention.in_proj_weight.chunk(3)
+        (query,) = self._project(at, 0, 1)
+        # A bias of the keys shifts all products of a query alike, which softmax does not see.
+        by_head = query.unflatten(1, (heads, -1)).transpose(0, 1)  # [H, A, D / H]
+        against_tokens = by_head @ (key_weight @ self.key.weight).unflatten(0, (heads, -1))  # [H, A, D]
+        videos = zip(against_tokens.split(at_lengths, dim=1), tokens.split(lengths), strict=True)
+        scale = by_head.shape[-1] ** -0.5
+        means = [softmax_of(few @ video.T * scale, repeats) @ video for few, video in videos]
+        values = torch.cat(means, dim=1) @ value_weight.unflatten(0, (heads, -1)).transpose(1, 2)  # [H, A, D / H]
+        return self.attention.out_proj(values.transpose(0, 1).flatten(1) + self.attention.in_proj_bias.chunk(3)[2])
+
+    def _project(self, tokens: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
+        """From `first` to before `last` of query, key and value, [L, D] each."""
+        weights = self.attention.in_proj_weight.chunk(3)[first:last]
+        biases = self.attention.in_proj_bias.chunk(3)[first:last]
+        maps = (self.query, self.key, None)[first:last]
+        if len(tokens) > tokens.shape[1]:
             # Two linear maps in a row are one, which is cheaper to multiply out if there are more tokens than channels.
-            merged = torch.cat([first @ self.query.weight, second @ self.key.weight, third])
-            shifts = [first @ self.query.bias, second @ self.key.bias, bias.new_zeros(len(third))]
-            return F.linear(tokens, merged, bias + torch.cat(shifts))
-        parts = zip((self.query(tokens), self.key(tokens), tokens), weight.chunk(3), bias.chunk(3), strict=True)
-        return torch.cat([F.linear(*part) for part in parts], dim=1)
+            pairs = list(zip(weights, biases, maps, strict=True))
+            merged = torch.cat([weight if before is None else weight @ before.weight for weight, _, before in pairs])
+            shifts = torch.cat(
+                [bias if before is None else weight @ before.bias + bias for weight, bias, before in pairs]
+            )
+            return F.linear(tokens, merged, shifts).chunk(last - first, dim=1)
+        inputs = [tokens if before is None else before(tokens) for before in maps]
+        return tuple(F.linear(*part) for part in zip(inputs, weights, biases, strict=True))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, dropout_probability: float) -> Tensor:
-    """Softmax attention, [H, L, K] each -> [H, L, K], with dropout on the weights."""
+def attend(query: Tensor, key: Tensor, value: Tensor, dropout_probability: float, repeats: int = 1) -> Tensor:
+    """Softmax attention, [H, A, K], [H, L, K] twice -> [H, A, K], with dropout on the weights.
+
+    Args:
+        repeats: how many equal keys the last one stands for.
+    """
+    bias = _repeated(key.shape[1], repeats, query) if repeats > 1 else None
     if query.device.type != "cpu" or dropout_probability == 0:
-        batch = F.scaled_dot_product_attention(query[None], key[None], value[None], dropout_p=dropout_probability)
-        return batch[0]
+        batch = query[None], key[None], value[None]
+        return F.scaled_dot_product_attention(*batch, attn_mask=bias, dropout_p=dropout_probability)[0]
     # On the CPU, torch has no fused kernel with dropout, and its dropout takes longer than the products.
-    weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(1, 2), dim=-1)
+    products = (query * query.shape[-1] ** -0.5) @ key.transpose(1, 2)
+    weights = torch.softmax(products if bias is None else products + bias, dim=-1)
     return dropout(weights, dropout_probability) @ value
+
+
+def softmax_of(products: Tensor, repeats: int) -> Tensor:
+    """Attention weights of products [..., L] whose last key stands for `repeats` equal ones."""
+    return torch.softmax(products + _repeated(products.shape[-1], repeats, products), dim=-1)
+
+
+def _repeated(length: int, repeats: int, like: Tensor) -> Tensor:
+    """What to add to products with `length` keys, [1, L], so that the last one counts `repeats` times."""
+    return F.pad(like.new_zeros(1, length - 1), (0, 1), value=math.log(repeats))
 
 
 class SnippetModel(nn.Module):
@@ -188,25 +249,58 @@ class SnippetModel(nn.Module):
         class_scores, background = scores[:, :-1], scores[:, -1]
         return SnippetScores(class_scores, background, class_scores * (1 - background[:, None]), embedding.float())
 
-    def _attended(self, features: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Snippets [N, D] after the attention block, where the prototypes join the snippets of each video."""
+    def embedding_at(self, features: Tensor, packing: Packing, rows: Tensor) -> Tensor:
+        """The embedding of some snippets, as `forward` gives it in evaluation, with what they depend on alone.
+
+        Of the last layer and the convolution that is these snippets and their neighbors. While no class has a
+        prototype, the C tokens of the memory are equal, and stay so from layer to layer: one counts C times.
+
+        Args:
+            rows: [K], indices of the snippets in the packing, ascending.
+
+        Returns:
+            [K, D].
+        """
+        video = packing.video[rows]
+        first, last = packing.first[video, None], packing.last[video, None]
+        beside = rows[:, None] + torch.arange(-1, 2, device=rows.device)  # [K, 3]
+        outside = (beside < first) | (beside > last)
+        beside = beside.clamp(first, last)
+        if len(self.layers):
+            counts = torch.bincount(video, minlength=len(packing))
+            asked = (beside - first).flatten().split((3 * counts).tolist())
+            snippets = self._attended(features, packing.lengths, asked).unflatten(0, beside.shape)
+        else:
+            snippets = features[beside]
+        return F.relu(self._convolve(snippets.masked_fill(outside[..., None], 0).flatten(1))).float()
+
+    def _attended(self, features: Tensor, lengths: Sequence[int], asked: Sequence[Tensor] | None = None) -> Tensor:
+        """Snippets after the attention block, where the prototypes join those of each video: all [N, D], or some."""
         if not len(self.layers):
             return features
         num_classes, dim = self.prototypes.shape
         memory = self.prototypes.reshape(dim, num_classes).T if self.scrambled_prototypes else self.prototypes
+        repeats = 1
+        if asked is not None and not bool(self.prototypes.any()):
+            memory, repeats = memory[:1], num_classes
         videos = features.split(list(lengths))
         tokens = torch.cat([part for video in videos for part in (video, memory)])  # [N + B C, D]
-        token_counts = [length + num_classes for length in lengths]
-        for layer in self.layers:
-            tokens = layer(tokens, token_counts)
-        return torch.cat([video[:-num_classes] for video in tokens.split(token_counts)])
+        counts = [length + len(memory) for length in lengths]
+        for layer in self.layers[:-1]:
+            tokens = layer(tokens, counts, repeats=repeats)
+        # What the last layer makes of the memory is not used.
+        return self.layers[-1](tokens, counts, asked or [slice(length) for length in lengths], repeats)
 
     def _embed(self, snippets: Tensor, packing: Packing) -> Tensor:
-        """The convolution over time as one product: each snippet beside its neighbors, zeros past a video's ends."""
+        """The convolution over time: each snippet beside its neighbors, zeros past a video's ends."""
         before = snippets.roll(1, 0).index_fill(0, packing.first, 0)
         after = snippets.roll(-1, 0).index_fill(0, packing.last, 0)
+        return self._convolve(torch.cat([before, snippets, after], dim=1))
+
+    def _convolve(self, beside: Tensor) -> Tensor:
+        """The convolution as one product, of snippets beside their neighbors, [N, 3 D] -> [N, D]."""
         weight = self.embed.weight.permute(0, 2, 1).flatten(1)  # [D, 3 D]
-        return F.linear(torch.cat([before, snippets, after], dim=1), weight, self.embed.bias)
+        return F.linear(beside, weight, self.embed.bias)
 
 
 def video_scores(class_scores: Tensor, lengths: Sequence[int], divisor: int, present: Tensor | None = None) -> Tensor:

@@ -24,6 +24,8 @@ from hrpro_pipeline.show.thumbnails import film_strip
 _SCRIPTS = ("base.js", "player.js", "timeline.js", "videos.js", "summary.js", "main.js")
 # Thumbnails of a video, and of all videos: the page of many videos stays at some ten megabytes.
 _MOST_THUMBNAILS, _LEAST_THUMBNAILS, _ALL_THUMBNAILS = 48, 12, 4800
+# Detections of a video that are always on the page, and those of all videos: a browser reads a page of these at once.
+_LEAST_DETECTIONS, _ALL_DETECTIONS = 20, 120_000
 
 
 def write_report(
@@ -37,8 +39,9 @@ def write_report(
     Args:
         path: the HTML file.
         min_score: detections below it are left out of the file.
-        top: at most this many detections a video are in the file, the best ones.
+        top: at most this many detections a video are in the file, the best ones; fewer where there are many videos.
     """
+    top = min(top, max(_LEAST_DETECTIONS, _ALL_DETECTIONS // max(1, len(content.detections))))
     data = report_data(content, _media(path, content), min_score, top)
     total = sum(len(video.detections) for video in content.detections.values())
     num_on_page = sum(len(video["detections"]) for video in data["videos"])

@@ -40,7 +40,7 @@ from hrpro_pipeline.train.feature_bank import FeatureBank
 from hrpro_pipeline.train.instance_stage import find_proposals, instance_stage
 from hrpro_pipeline.train.journal import STAGES, Journal
 from hrpro_pipeline.train.loss_log import LossLog
-from hrpro_pipeline.train.prototypes import initialize_prototypes, mean_off_diagonal
+from hrpro_pipeline.train.prototypes import initialize_prototypes, mean_off_diagonal, starting_batches
 from hrpro_pipeline.train.pyramid_stage import find_segments, pyramid_stage, standardize
 from hrpro_pipeline.train.snapshots import find_reliable, observed_videos, write_snapshot
 from hrpro_pipeline.train.snippet_stage import snippet_batches, snippet_stage
@@ -264,10 +264,10 @@ class Trainer:
         model, data = self.model.snippet, self._take(self.settings.snippet.window)
         stage = snippet_stage(model, data, self.settings.snippet, self.compute, self.seed, NUM_SNAPSHOTS)
         if checkpoint is None:
-            single = [[index] for index in range(len(data.videos))]
+            orders = list(starting_batches([len(video.features) for video in data.videos]))
             self._take_weights(model, "snippet")
-            with progress("stage 1 (prototypes)", len(single), "videos", minor=True) as task:
-                initialize_prototypes(model, task.each(snippet_batches(data, self.compute, single)))
+            with progress("stage 1 (prototypes)", len(orders), "batches", minor=True) as task:
+                initialize_prototypes(model, task.each(snippet_batches(data, self.compute, orders)))
             if self.start is not None:
                 take_prototypes(model, self.start.snippet, self.start.classes, data.classes)
             self._write_snapshot(0)

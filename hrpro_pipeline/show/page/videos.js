@@ -19,7 +19,7 @@ function buildList() {
 function countList() {
   videos.forEach((video, index) => {
     const truth = video.truth.length ? ` · ${video.truth.length} true` : "";
-    list.children[index].lastChild.textContent = `${visibleDetections(video).length} shown${truth}`;
+    list.children[index].lastChild.textContent = `${countVisible(video)} shown${truth}`;
   });
 }
 
