@@ -132,8 +132,6 @@ class AttentionLayer(nn.Module):
     ) -> Tensor:
         """Attention of the tokens `at` [A, D] to all tokens [L, D] of their video -> [A, D]."""
         heads = self.attention.num_heads
-        if not self.training and heads * len(at) < len(tokens):
-            return self._attend_from_few(at, at_lengths, tokens, lengths, repeats)
         probability = self.attention.dropout if self.training else 0.0
         if at is tokens:
             query, *others = self._project(tokens, 0, 3)
@@ -144,22 +142,6 @@ class AttentionLayer(nn.Module):
             first, second, third = (part.unflatten(1, (heads, -1)).transpose(0, 1) for part in video)  # [H, L, D / H]
             attended.append(attend(first, second, third, probability, repeats).transpose(0, 1).flatten(1))
         return self.attention.out_proj(torch.cat(attended))
-
-    def _attend_from_few(
-        self, at: Tensor, at_lengths: Sequence[int], tokens: Tensor, lengths: Sequence[int], repeats: int
-    ) -> Tensor:
-        """As `_attend`, in evaluation: the maps of keys and values are applied to the few queries and their results."""
-        heads = self.attention.num_heads
-        _, key_weight, value_weight = self.attention.in_proj_weight.chunk(3)
-        (query,) = self._project(at, 0, 1)
-        # A bias of the keys shifts all products of a query alike, which softmax does not see.
-        by_head = query.unflatten(1, (heads, -1)).transpose(0, 1)  # [H, A, D / H]
-        against_tokens = by_head @ (key_weight @ self.key.weight).unflatten(0, (heads, -1))  # [H, A, D]
-        videos = zip(against_tokens.split(at_lengths, dim=1), tokens.split(lengths), strict=True)
-        scale = by_head.shape[-1] ** -0.5
-        means = [softmax_of(few @ video.T * scale, repeats) @ video for few, video in videos]
-        values = torch.cat(means, dim=1) @ value_weight.unflatten(0, (heads, -1)).transpose(1, 2)  # [H, A, D / H]
-        return self.attention.out_proj(values.transpose(0, 1).flatten(1) + self.attention.in_proj_bias.chunk(3)[2])
 
     def _project(self, tokens: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
         """From `first` to before `last` of query, key and value, [L, D] each."""
@@ -184,7 +166,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_probability: float
     Args:
         repeats: how many equal keys the last one stands for.
     """
-    bias = _repeated(key.shape[1], repeats, query) if repeats > 1 else None
+    bias = None
+    if repeats > 1:
+        bias = F.pad(query.new_zeros(1, key.shape[1] - 1), (0, 1), value=math.log(repeats))
     if query.device.type != "cpu" or dropout_probability == 0:
         batch = query[None], key[None], value[None]
         return F.scaled_dot_product_attention(*batch, attn_mask=bias, dropout_p=dropout_probability)[0]
@@ -192,16 +176,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, dropout_probability: float
     products = (query * query.shape[-1] ** -0.5) @ key.transpose(1, 2)
     weights = torch.softmax(products if bias is None else products + bias, dim=-1)
     return dropout(weights, dropout_probability) @ value
-
-
-def softmax_of(products: Tensor, repeats: int) -> Tensor:
-    """Attention weights of products [..., L] whose last key stands for `repeats` equal ones."""
-    return torch.softmax(products + _repeated(products.shape[-1], repeats, products), dim=-1)
-
-
-def _repeated(length: int, repeats: int, like: Tensor) -> Tensor:
-    """What to add to products with `length` keys, [1, L], so that the last one counts `repeats` times."""
-    return F.pad(like.new_zeros(1, length - 1), (0, 1), value=math.log(repeats))
 
 
 class SnippetModel(nn.Module):
