@@ -85,7 +85,7 @@ def test_parts_are_the_video(recording: Path, on_disk: bool) -> None:
 
 
 def test_the_default_preset_cuts_and_the_published_ones_do_not() -> None:
-    assert load_settings("general").snippet.window == 1024
+    assert load_settings("general").snippet.window == 1536
     assert all(load_settings(name).snippet.window == 0 for name in preset_names() if name != "general")
 
 

@@ -139,9 +139,9 @@ def test_passes_give_many_videos_more_steps_and_long_ones() -> None:
     many = -(-settings.snippet.passes * 10_000 // 16)
     assert with_duration(settings, videos(5, 100)).snippet.steps == settings.snippet.steps
     assert with_duration(settings, videos(10_000, 100)).snippet.steps == many
-    long = with_duration(settings, videos(1_000, 1024 * 10))
+    long = with_duration(settings, videos(1_000, 1536 * 10))
     assert long.snippet.steps == many, "as many as for ten parts each"
-    assert long.pyramid.steps == settings.pyramid.passes * 1_000 * 5 // 8
+    assert long.pyramid.steps == settings.pyramid.passes * 1_000 * 7 // 8
     published = load_settings("thumos14")
     assert with_duration(published, videos(1_000, 5120)) == published
 
