@@ -117,13 +117,13 @@ def test_nothing_is_answered_before_it_is_seen(videos: Path, browser: Any, tmp_p
         tab.page.route("**/video/1/facts", lambda route: None)  # neither answered nor refused
         tab.press("y")
         tab.wait("document.getElementById('title').textContent === 'second'")
+        tab.saved()
         before = labeling.rows()
         for keys in (["y"], ["x"], ["m"], ["p"], ["c"]):
             tab.press(*keys)
             tab.wait("document.getElementById('toast').textContent === 'The video is not open yet'")
             tab.get("document.getElementById('toast').textContent = ''")
         # Nor is a point moved to a frame that is not known yet.
-        tab.press(",")
         tab.page.click("#points [data-key]")
         for key in ("<", ">"):
             tab.press(key)

@@ -30,8 +30,10 @@ def test_merged_projections_are_the_same_map() -> None:
     torch.manual_seed(0)
     layer = AttentionLayer(DIM, 4, 8, 0.0, 0.0)
     tokens = torch.rand(2 * DIM, DIM)
-    apart = torch.cat([layer._project(tokens[:DIM]), layer._project(tokens[DIM:])])
-    torch.testing.assert_close(layer._project(tokens), apart, rtol=1e-4, atol=1e-5)
+    for first, last in ((0, 3), (0, 1), (1, 3)):
+        parts = zip(layer._project(tokens[:DIM], first, last), layer._project(tokens[DIM:], first, last), strict=True)
+        for whole, (one, other) in zip(layer._project(tokens, first, last), parts, strict=True):
+            torch.testing.assert_close(whole, torch.cat([one, other]), rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_of_random_bits() -> None:

@@ -15,7 +15,8 @@ from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.infer.detector import detect_actions
 from hrpro_pipeline.models.checkpoint import load_model
 from hrpro_pipeline.train.snippet_stage import batch_order
-from hrpro_pipeline.train.trainer import Watch, train
+from hrpro_pipeline.train.trainer import train
+from hrpro_pipeline.train.watch import Watch
 
 DIM = 32
 QUICK = ("snippet.steps=4", "snippet.evaluate_every=2", "snippet.batch_size=2", "instance.epochs=2")

@@ -46,8 +46,9 @@ from hrpro_pipeline.models.device import resolve_device
 from hrpro_pipeline.models.snippet import prototype_similarity
 from hrpro_pipeline.show.training import Sample, heat_map, timeline
 from hrpro_pipeline.train.checkpoints import check_empty
-from hrpro_pipeline.train.trainer import Draw, Selection, Watch, train
+from hrpro_pipeline.train.trainer import train
 from hrpro_pipeline.train.warm_start import describe_start, warm_settings
+from hrpro_pipeline.train.watch import Draw, Selection, Watch
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,9 @@ from hrpro_pipeline.train.snippet_stage import snippet_batches, snippet_stage
 from hrpro_pipeline.train.stage import Compute, Stage
 from hrpro_pipeline.train.steps import StepRunner
 from hrpro_pipeline.train.warm_start import take_prototypes, take_weights
+from hrpro_pipeline.train.watch import Watch
 
 log = logging.getLogger(__name__)
-
-Evaluate = Callable[[TrainedModel], dict[str, Any]]
-# Draws a model for TensorBoard -> tags and images, uint8 RGB [H, W, 3]; the prototypes too where asked to.
-Draw = Callable[[TrainedModel, bool], Iterable[tuple[str, np.ndarray]]]
 
 # Evaluations without a better score, and how much lower the last one is, that are worth a warning.
 _FALLING_FOR = 3
@@ -64,34 +60,6 @@ NUM_SNAPSHOTS = 4
 # Share of the time that may go into pictures for TensorBoard, and what the first ones are taken to need.
 _PICTURE_SHARE = 0.01
 _PICTURE_SECONDS = 0.3
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Keep the checkpoint that scores best instead of the last.
-
-    Attributes:
-        key: the number of an evaluation that decides.
-        data: what it is measured on, in words for the notes of the model.
-    """
-
-    key: str
-    data: str
-
-
-@dataclass(frozen=True)
-class Watch:
-    """How a run is looked at while it goes.
-
-    Attributes:
-        evaluate: called with the model so far; must give `average`, or the key of `select`, and may give more numbers.
-        select: which checkpoint becomes the model; the last one by default.
-        draw: pictures for TensorBoard.
-    """
-
-    evaluate: Evaluate | None = None
-    select: Selection | None = None
-    draw: Draw | None = None
 
 
 def train(
