@@ -125,6 +125,7 @@ def test_nothing_is_answered_before_it_is_seen(videos: Path, browser: Any, tmp_p
             tab.get("document.getElementById('toast').textContent = ''")
         # Nor is a point moved to a frame that is not known yet.
         tab.page.click("#points [data-key]")
+        tab.wait("document.querySelector('#points [aria-selected=true]')")
         for key in ("<", ">"):
             tab.press(key)
             tab.wait("document.getElementById('toast').textContent === 'The video is not open yet'")
