@@ -184,7 +184,7 @@ def _load(folder: Path) -> TrainingSet:
 
 def load(folder: Path) -> dict[str, Any]:
     """What a training checks before it starts, the features left on disk."""
-    return {"points": sum(len(video.labels) for video in _load(folder).videos)}
+    return {"points": _load(folder).num_points}
 
 
 def prototypes(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,11 @@ class StoredFeatures:
 
     def __len__(self) -> int:
         return self.num_snippets
+
+    def __getitem__(self, rows: slice) -> "StoredFeatures":
+        """Some of the rows, left in the file as well; a slice without a step."""
+        start, stop, _ = rows.indices(self.num_snippets)
+        return replace(self, num_snippets=stop - start, first=self.first + start)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         rows = slice(self.first, self.first + self.num_snippets)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from hrpro_pipeline.data.dataset import TrainingSet, TrainingVideo
-from hrpro_pipeline.data.features import StoredFeatures
 
 
 def in_parts(data: TrainingSet, longest: int) -> TrainingSet:
@@ -15,20 +14,18 @@ def in_parts(data: TrainingSet, longest: int) -> TrainingSet:
     A cut is where points are farthest, and leaves half of `longest` on both sides at least. A part without points is
     background from end to end, as such a stretch of a whole video is.
     """
-    if not longest or all(len(video.features) <= longest for video in data.videos):
+    if num_parts(data, longest) == len(data.videos):
         return data
     return replace(data, videos=tuple(part for video in data.videos for part in _parts(video, longest)))
 
 
 def num_parts(data: TrainingSet, longest: int) -> int:
     """How many videos `in_parts` makes of these."""
-    if not longest:
-        return len(data.videos)
     return sum(len(cuts(len(video.features), video.positions, longest)) - 1 for video in data.videos)
 
 
 def cuts(num_snippets: int, positions: np.ndarray, longest: int) -> list[int]:
-    """Where parts begin and end, from 0 to `num_snippets`.
+    """Where parts begin and end, from 0 to `num_snippets`; without a cut if `longest` is 0.
 
     Args:
         positions: of the points on the snippet axis, [K].
@@ -40,7 +37,7 @@ def cuts(num_snippets: int, positions: np.ndarray, longest: int) -> list[int]:
         [0, 100]
     """
     bounds = [0]
-    while num_snippets - bounds[-1] > longest:
+    while longest and num_snippets - bounds[-1] > longest:
         first, last = bounds[-1] + longest // 2, min(bounds[-1] + longest, num_snippets - longest // 2)
         places = np.arange(last, first - 1, -1)  # of places that are equally far, the one with the longer part
         distances = np.abs(places[:, None] - positions).min(axis=1, initial=longest)
@@ -54,21 +51,14 @@ def _parts(video: TrainingVideo, longest: int) -> Iterator[TrainingVideo]:
         yield video
         return
     for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        rows = slice(start, stop)
         inside = (video.snippets >= start) & (video.snippets < stop)
         background = video.background[(video.background >= start) & (video.background < stop)] - start
         yield replace(
             video,
             video_id=f"{video.video_id} [{start}:{stop}]",
-            features=_stored(video.features, rows)
-            if isinstance(video.features, StoredFeatures)
-            else video.features[rows],
+            features=video.features[start:stop],
             positions=video.positions[inside] - start,
             labels=video.labels[inside],
             snippets=video.snippets[inside] - start,
             background=background if inside.any() else np.arange(stop - start) + 0.5,
         )
-
-
-def _stored(features: StoredFeatures, rows: slice) -> StoredFeatures:
-    return replace(features, num_snippets=rows.stop - rows.start, first=features.first + rows.start)
