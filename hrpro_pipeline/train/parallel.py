@@ -33,9 +33,14 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     # The others wait while the first evaluates and writes, however long that takes.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=datetime.timedelta(days=1))
-    yield device
-    # Not after an error: to leave the group is to wait for the others, which wait for this process in the middle of a
-    # sum. It has to end; then torchrun ends the others.
+    try:
+        yield device
+    except BaseException:
+        # Under NCCL, to leave the group is to wait for the others, which wait for this process in the middle of a sum:
+        # it has to end; then torchrun ends the others. Gloo leaves at once, and aborts a process that ends without.
+        if dist.get_backend() != "nccl":
+            dist.destroy_process_group()
+        raise
     dist.destroy_process_group()
 
 

@@ -17,6 +17,39 @@ export function swatch(name) {
   return made;
 }
 
+// Rows of a list, each with a `data-key`. A row that was there stays the same element: if it is pressed while the page
+// draws, it is still clicked, and it keeps the focus.
+function drawRows(list, rows) {
+  const keys = new Set(rows.map((row) => row.dataset.key));
+  const there = new Map();
+  for (const row of [...list.children]) {
+    if (keys.has(row.dataset.key)) there.set(row.dataset.key, row);
+    else row.remove();
+  }
+  let next = list.firstElementChild;
+  for (const row of rows) {
+    const old = there.get(row.dataset.key);
+    if (old) become(old, row);
+    if (old === next && old) next = next.nextElementSibling;
+    else list.insertBefore(old || row, next);
+  }
+}
+
+// Make an element equal to another of its kind.
+function become(old, other) {
+  if (old.isEqualNode(other)) return;
+  for (const { name } of [...old.attributes]) if (!other.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of other.attributes) old.setAttribute(name, value);
+  const parts = [...other.childNodes];
+  for (const part of [...old.childNodes].slice(parts.length)) part.remove();
+  parts.forEach((part, place) => {
+    const there = old.childNodes[place];
+    if (!there) old.append(part);
+    else if (part.nodeType === Node.ELEMENT_NODE && part.nodeName === there.nodeName) become(there, part);
+    else there.replaceWith(part);
+  });
+}
+
 export class Panel extends EventTarget {
   constructor() {
     super();
@@ -39,8 +72,9 @@ export class Panel extends EventTarget {
   drawClasses() {
     const counts = new Map();
     for (const [, point] of pointsOf(this.videoId)) counts.set(point.class, (counts.get(point.class) || 0) + 1);
-    $("classes").replaceChildren(...classes().map(({ name, key, color }) => {
+    drawRows($("classes"), classes().map(({ name, key, color }) => {
       const row = element("li");
+      row.dataset.key = name;
       const add = element("button", "class");
       add.dataset.name = name;
       add.style.setProperty("--class", color);
@@ -59,7 +93,7 @@ export class Panel extends EventTarget {
 
   drawPoints() {
     const points = pointsOf(this.videoId);
-    $("points").replaceChildren(...points.map(([key, point]) => {
+    drawRows($("points"), points.map(([key, point]) => {
       const row = element("div", "point");
       row.id = `point-${key}`;
       row.role = "option";
