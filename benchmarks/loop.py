@@ -7,12 +7,12 @@ The archive is a folder as the published feature archives are (features, gt_full
 split_test.txt). Its training recordings are labeled; models are evaluated on a third of them that is held out from all,
 or on the test split with `--test`. Points come from the true segments as people set them (`--distribution human`).
 
-* `random`: whole recordings, drawn at random, until the share of the points is reached. A person who labels goes from
-  recording to recording.
-* `suggest`: the first tenth of the points as `random`; then, up to each share, what `hrpro suggest` puts first by the
-  model before: recordings, which the person labels whole, and doubts. A point that is called misplaced, and is, is set
-  anew where the person sees an action of its class, and a forgotten action gets its point: each of these counts as a
-  point. A moment at which there is nothing becomes a background point, which is counted apart (`denied`).
+* `random`: whole recordings, drawn at random, until the share of the points is reached (20, 40 and 100%). A person who
+  labels goes from recording to recording.
+* `suggest`: the first tenth of the points as `random`; then, up to 20, 40 and 60%, what `hrpro suggest` puts first by
+  the model before: recordings, which the person labels whole, and doubts. A point that is called misplaced, and is, is
+  set anew where the person sees an action of its class, and a forgotten action gets its point: each of these counts as
+  a point. A moment at which there is nothing becomes a background point, which is counted apart (`denied`).
 
 A line of JSON says, for a seed, a way and a share of the points: points and recordings used, average mAP over tIoU
 0.1:0.7, seconds of the training and of the suggestions. With `--warm`, each model goes on from the one before, as in
@@ -23,6 +23,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,8 @@ from hrpro_pipeline.infer.evaluator import segment_measure
 from hrpro_pipeline.models.checkpoint import TrainedModel
 
 TIOU = tuple(np.round(np.arange(0.1, 0.75, 0.1), 1).tolist())
-SHARES = (0.2, 0.4, 0.6, 1.0)
-# Share of the points before the first suggestions.
-_FIRST = 0.1
+# Shares of the points at which a model is trained; the first of `suggest` is before any suggestion.
+SHARES = {"suggest": (0.1, 0.2, 0.4, 0.6), "random": (0.2, 0.4, 1.0)}
 # Seconds around a moment in which a person who looks at it sees an action.
 _IN_SIGHT = 0.5
 
@@ -141,10 +141,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         study = _study(arguments, Path(folder))
         for seed in arguments.seeds:
-            for way in ("suggest", "random"):
+            for way, shares in SHARES.items():
                 key = {"archive": arguments.archive.name, "test": arguments.test, "way": way, "seed": seed}
                 key |= {"settings": arguments.set, "warm": study.warm}
-                if any(key.items() <= line.items() and line["share"] == SHARES[-1] for line in done):
+                if any(key.items() <= line.items() and line["share"] == shares[-1] for line in done):
                     continue
                 for line in _runs(study, way, seed):
                     with arguments.out.open("a") as file:
@@ -177,7 +177,7 @@ def _study(arguments: argparse.Namespace, folder: Path) -> Study:
     )
 
 
-def _runs(study: Study, way: str, seed: int) -> list[dict[str, Any]]:
+def _runs(study: Study, way: str, seed: int) -> Iterator[dict[str, Any]]:
     """A line for each share of the points, one model after the other."""
     drawn = draw_points([study.truth[name] for name in study.labeled], "human", seed)
     answers: dict[str, list[Point]] = {name: [] for name in study.labeled}
@@ -186,11 +186,11 @@ def _runs(study: Study, way: str, seed: int) -> list[dict[str, Any]]:
     person = Person(study.truth, answers, [])
     order = np.random.default_rng([seed, 11]).permutation(study.labeled).tolist()
     unlabeled = [name for name in order if answers[name]]
-    lines, model, run = [], None, None
-    for share in (_FIRST, *SHARES) if way == "suggest" else SHARES:
+    run = None
+    for share in SHARES[way]:
         budget = share * len(drawn)
         started = time.monotonic()
-        if way == "suggest" and run is not None and share < 1:
+        if way == "suggest" and run is not None:
             unlabeled = _follow(study, person, run, unlabeled, budget)
         seconds = {"suggest_seconds": round(time.monotonic() - started, 1)}
         while unlabeled and person.spent < budget:
@@ -202,8 +202,7 @@ def _runs(study: Study, way: str, seed: int) -> list[dict[str, Any]]:
         run = out
         used = {"share": share, "points": person.spent, "denied": person.denied, "of": len(drawn)}
         used["recordings"] = len({point.video_id for point in person.points})
-        lines.append({**used, "average": _average(study, model), **seconds})
-    return lines
+        yield {**used, "average": _average(study, model), **seconds}
 
 
 def _follow(study: Study, person: Person, run: Path, unlabeled: list[str], budget: float) -> list[str]:
