@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -18,6 +20,13 @@ def test_changed_tables() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     content = json.loads(result.stdout)
     assert content["found"] == [] and sum(content["ends"].values()) == 12
+
+
+@pytest.mark.parametrize("number", [2761, 3813, 6432])
+def test_damage_that_hdf5_does_not_notice(number: int) -> None:
+    """A string of no known encoding, a number of no known precision, a name that is no text."""
+    result = fuzz("--count", 1, "--seed", 2711, "--first", number, "--only", "v1.h5")
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_what_takes_too_long_is_reported() -> None:

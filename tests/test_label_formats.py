@@ -297,6 +297,7 @@ HOSTILE = {
     "cells.csv": "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata\n1,2\n",
     "kind.csv": "Observation id,Behavior,Behavior type,Time,Media file name\na,b,MAYBE,1,c.mp4\n",
     "frames.edl": "001  001      V     C        01:00:01:99 01:00:01:01 01:00:01:99 01:00:01:01\n |C:x |M:a |D:1\n",
+    "endless.srt": f"1\n{'9' * 400}:00:01,000 --> {'9' * 400}:00:02,500\na\n",
     "times.srt": "1\n00:00:01,000 --> 00:00:02,500\na\n\n2\n00:00:03 --> x\nb\n",
     "nan.txt": "cook,1.0,pour\ncook,nan,pour\n",
     "backwards.txt": "2.0\t1.0\tpour\n",

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_videos import moving_square, write_sound, write_video
+from make_videos import X264_B, moving_square, write_sound, write_video
 
 from hrpro_pipeline.errors import HrproError
 from hrpro_pipeline.extract.video import probe as probing
 from hrpro_pipeline.extract.video.clock import num_clock_frames, resample
 from hrpro_pipeline.extract.video.decoding import decode
 from hrpro_pipeline.extract.video.probe import probe
+from hrpro_pipeline.label.playable import playable
+from hrpro_pipeline.label.sound import sound_peaks
+from hrpro_pipeline.show.thumbnails import film_strip
 
 
 def test_start_time_and_odd_sizes(tmp_path: Path) -> None:
@@ -62,6 +65,20 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
     )
     with pytest.raises(HrproError, match="song.mp4: no video stream; expected a video"):
         probe(path)
+
+
+def test_codecs_that_nobody_knows(tmp_path: Path) -> None:
+    """A stream of one is no video, and no sound."""
+    path = write_video(tmp_path / "both.mp4", moving_square(10), audio="aac", **X264_B)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"mp4a", b"zzzz"))
+    assert probe(path).num_packets == 10
+    assert playable(path).copy_reason == ""
+    assert not sound_peaks(path, 0.0, 0.4).any()
+    path.write_bytes(content.replace(b"avc1", b"zzzz"))
+    for read in (probe, lambda path: film_strip(path, 3)):
+        with pytest.raises(HrproError, match="both.mp4: its codec is not known; re-encode or remove it"):
+            read(path)
 
 
 AVI = ("large.avi", "slow.avi", "fast.avi")

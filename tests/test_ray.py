@@ -199,6 +199,66 @@ def test_a_cluster_of_its_own(videos: Path, tmp_path: Path, running: Any) -> Non
     wait_for(lambda: not processes(in_environment=mark), 30)
 
 
+def test_workers_that_start_and_fail_end_the_run(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the video: not each of ten thousand is to fail by itself."""
+    ray = pytest.importorskip("ray")
+
+    class Failing:  # of this function: travels to workers by value
+        def __init__(self, extraction: Any, version: str) -> None: ...
+
+        def started(self) -> list[Outcome]:
+            return []
+
+        def extract(self, jobs: list[Job]) -> list[Outcome]:
+            raise ZeroDivisionError("always")
+
+    monkeypatch.setattr(ray_engine, "_Worker", Failing)
+    jobs = [Job(f"v{k}", f"v{k}") for k in range(60)]
+    ray_engine._start(ray, cluster.address)
+    try:
+        with pytest.raises(HrproError, match="Ray workers die one after another: ZeroDivisionError: always"):
+            list(_Actors(ray, Extraction(SETTINGS, "out"), iter(jobs), _Size(1, 1, 0)).outcomes())
+    finally:
+        ray.shutdown()
+
+
+def test_a_node_that_joins_works_too(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    class Slow:  # of this function: travels to workers by value
+        def __init__(self, extraction: Any, version: str) -> None: ...
+
+        def started(self) -> list[Outcome]:
+            return []
+
+        def extract(self, jobs: list[Job]) -> list[Outcome]:
+            time.sleep(0.5)
+            return [Outcome(job.video_id, partial_reason=ray.get_runtime_context().get_node_id()) for job in jobs]
+
+    monkeypatch.setattr(ray_engine, "_Worker", Slow)
+    monkeypatch.setattr(ray_engine, "_LOOK_SECONDS", 0.5)
+    joined = []
+    used: dict[bool, set[str]] = {}
+    ray_engine._start(ray, cluster.address)
+    try:
+        for grows, count in ((False, 16), (True, 40)):
+            jobs = [Job(f"v{k}", f"v{k}") for k in range(count)]
+            outcomes = []
+            actors = _Actors(ray, Extraction(SETTINGS, "out"), iter(jobs), _Size(2, 1, 0), grows=grows)
+            for outcome in actors.outcomes():
+                if not outcomes:
+                    joined.append(cluster.add_node(num_cpus=1, object_store_memory=80 << 20))
+                outcomes.append(outcome)
+            assert sorted(outcome.video_id for outcome in outcomes) == sorted(job.video_id for job in jobs)
+            used[grows] = {str(outcome.partial_reason) for outcome in outcomes}
+    finally:
+        ray.shutdown()
+        for node in joined:
+            cluster.remove_node(node)
+    assert len(used[False]) == 2
+    assert len(used[True]) == 4  # as two have joined by then
+
+
 def test_a_video_that_kills_its_worker_fails_alone(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
 

@@ -329,7 +329,7 @@ def _open(path: Location) -> Iterator[h5py.File]:
         with file:
             try:
                 yield file
-            except (RuntimeError, KeyError, OSError, UnicodeDecodeError) as error:  # what h5py makes of damage
+            except (RuntimeError, KeyError, OSError, ValueError, TypeError) as error:  # what h5py makes of damage
                 reason = one_line(error)
                 raise HrproError(f"{path}: damaged ({reason}); delete it and extract the video again") from None
 

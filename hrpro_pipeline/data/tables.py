@@ -146,4 +146,4 @@ def clock_seconds(text: str) -> float | None:
     if match is None or (match["hours"] and int(match["minutes"]) > 59):
         return None
     seconds = float(match["seconds"].replace(",", "."))
-    return round(3600 * int(match["hours"] or 0) + 60 * int(match["minutes"]) + seconds, 6)
+    return round(3600 * float(match["hours"] or 0) + 60 * float(match["minutes"]) + seconds, 6)

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ _GROUP = {"cpu": 1, "cuda": 8}
 _CONNECT_SECONDS = 10.0
 # A cluster that has lost its last node with room for a worker may take so long to get another.
 _PATIENCE_SECONDS = 60.0
+# Between looks at whether nodes have joined the cluster.
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def on_ray(extraction: Extraction, workers: Workers, jobs: Iterable[Job], on_fra
         _start(ray, workers.ray_address)
     try:
         size = _size(ray.nodes(), extraction.options.device, workers.count)
-        yield from _Actors(ray, _for_actors(extraction, size), remaining, size).outcomes()
+        grows = workers.count is None
+        yield from _Actors(ray, _for_actors(extraction, size), remaining, size, grows=grows).outcomes()
     finally:
         if started:
             ray.shutdown()
@@ -110,13 +114,21 @@ def _for_actors(extraction: Extraction, size: _Size) -> Extraction:
 
 
 class _Actors:
-    """Actors of a cluster and the jobs that they work on."""
+    """Actors of a cluster and the jobs that they work on.
 
-    def __init__(self, ray: Any, extraction: Extraction, jobs: Iterator[Job], size: _Size) -> None:
+    Args:
+        grows: nodes that join the cluster get actors as well.
+    """
+
+    def __init__(
+        self, ray: Any, extraction: Extraction, jobs: Iterator[Job], size: _Size, *, grows: bool = False
+    ) -> None:
         self._ray = ray
         self._extraction = extraction
         self._jobs = jobs
         self._size = size
+        self._grows = grows
+        self._looked = time.monotonic()
         self._group = _GROUP["cuda" if size.gpus else "cpu"]
         self._again: deque[Job] = deque()  # jobs of actors that died
         # By pending result, actors with their jobs, or without while they start. An actor for which there is no room
@@ -141,6 +153,14 @@ class _Actors:
                 yield from self._collect(results[0])
             elif not self._is_working():
                 _check_room(self._ray.nodes(), self._size)
+            self._grow()
+
+    def _grow(self) -> None:
+        """Start actors on nodes that have joined."""
+        if self._grows and time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            for _ in range(_room(self._ray.nodes(), self._size) - len(self._busy) - len(self._idle)):
+                self._start_actor()
 
     def _start_actor(self) -> None:
         actor = self._actor_type.remote(self._extraction.as_json(), __version__)
@@ -166,7 +186,8 @@ class _Actors:
             self._again += again
             yield from failed
         else:
-            self._deaths_in_a_row = 0
+            if jobs:  # to have started is no success
+                self._deaths_in_a_row = 0
             self._idle.append(actor)
             yield from outcomes
 
@@ -234,10 +255,16 @@ def _size_on_cpus(resources: list[dict[str, Any]], count: int | None) -> _Size:
     return _Size(count or sum(num_cpus // threads for num_cpus in cpus), threads, 0)
 
 
+def _room(nodes: list[dict[str, Any]], size: _Size) -> int:
+    """How many workers the nodes hold, with nothing else on them."""
+    needs = [(kind, amount) for kind, amount in (("CPU", size.cpus), ("GPU", size.gpus)) if amount]
+    resources = [node["Resources"] for node in nodes if node["Alive"]]
+    return sum(min(int(node.get(kind, 0)) // amount for kind, amount in needs) for node in resources)
+
+
 def _check_room(nodes: list[dict[str, Any]], size: _Size) -> None:
     """Raise HrproError if no node could hold a worker, even with nothing else on it."""
-    resources = [node["Resources"] for node in nodes if node["Alive"]]
-    if not any(node.get("CPU", 0) >= size.cpus and node.get("GPU", 0) >= size.gpus for node in resources):
+    if _room(nodes, size) == 0:
         needed = f"{size.cpus} CPUs" + (f" and {size.gpus} GPU" if size.gpus else "")
         raise HrproError(f"the Ray cluster has no node left with {needed}; run the command again when it has")
 

@@ -14,6 +14,7 @@ from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.orientation import upright
 from hrpro_pipeline.extract.video.probe import open_video, probe
 from hrpro_pipeline.extract.video.pyav import numbered_frames
+from hrpro_pipeline.extract.video.streams import sound_stream
 from hrpro_pipeline.label.sound import AacSound
 from hrpro_pipeline.show.encoder import TICKS
 
@@ -119,7 +120,7 @@ def _has_sound(info: VideoInfo) -> bool:
     if info.num_parts > 1:  # its clock starts again as well, elsewhere
         return False
     with open_video(info.path) as container:
-        return isinstance(container.streams.best("audio"), av.AudioStream)
+        return sound_stream(container) is not None
 
 
 def frames_at(info: VideoInfo, numbers: list[int], tolerance_seconds: float = 0.0) -> Iterator[av.VideoFrame]:

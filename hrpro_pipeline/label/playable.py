@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import numpy as np
 
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.probe import open_video, probe
+from hrpro_pipeline.extract.video.streams import sound_stream
 
 # What browsers play, by FFmpeg's names; whatever is not here plays as a copy.
 _CONTAINERS = ("mov", "matroska")
@@ -42,8 +42,8 @@ def playable(path: Path) -> Playable:
     info = probe(path)
     with open_video(path) as container:
         stream = container.streams[info.stream_index]
-        sound = container.streams.best("audio")
-        sound_codec = sound.codec_context.codec.canonical_name if isinstance(sound, av.AudioStream) else ""
+        sound = sound_stream(container)
+        sound_codec = "" if sound is None else sound.codec_context.codec.canonical_name
         # Frames that an edit list leaves out or repeats: players do not agree on it.
         has_edits = info.container.startswith("mov") and stream.frames not in (0, info.num_packets)
     reason = _copy_reason(info, sound_codec, has_edits)

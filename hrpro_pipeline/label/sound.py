@@ -8,6 +8,7 @@ import av
 import numpy as np
 
 from hrpro_pipeline.extract.video.probe import open_video
+from hrpro_pipeline.extract.video.streams import sound_stream
 
 PEAKS_PER_SECOND = 100
 _RATE = 8000  # of the wave form; nobody sees higher ones
@@ -66,8 +67,8 @@ class AacSound:
 def _decoded(path: Path, resampler: av.AudioResampler) -> Iterator[av.AudioFrame]:
     """The best sound track, decoded; damaged sound ends early."""
     with open_video(path) as container:
-        stream = container.streams.best("audio")
-        if not isinstance(stream, av.AudioStream):
+        stream = sound_stream(container)
+        if stream is None:
             return
         frames = container.decode(stream)
         while True:

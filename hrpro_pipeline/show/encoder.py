@@ -13,6 +13,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from hrpro_pipeline.extract.video.decoding import Decoding
 from hrpro_pipeline.extract.video.info import VideoInfo
 from hrpro_pipeline.extract.video.probe import open_video
+from hrpro_pipeline.extract.video.streams import sound_stream
 
 # An RGB image, uint8 [H, W, 3], and from when to when it is on screen, in seconds.
 TimedImage = tuple[np.ndarray, float, float]
@@ -144,8 +145,8 @@ class _Sound:
             return None
         container = open_video(source.path)
         try:
-            stream = container.streams.best("audio")
-            if isinstance(stream, av.AudioStream) and stream.time_base:
+            stream = sound_stream(container)
+            if stream is not None and stream.time_base:
                 context = stream.codec_context
                 codec = context.codec.canonical_name  # `name` is that of a decoder, such as mp3float
                 has_header = bool(context.extradata) or codec not in _NEED_HEADER

@@ -55,9 +55,7 @@ def film_strip(path: Path, count: int) -> FilmStrip:
     codec = ""
     try:
         with open_video(path) as container:
-            stream = video_stream(container)
-            if stream is None:
-                raise HrproError(f"{path.name}: no video stream; expected a video")
+            stream = video_stream(path, container)
             codec = stream.codec_context.name
             for time, frame in _spread_frames(container, stream, path, count):
                 images.append(thumbnail(frame, float(stream.sample_aspect_ratio or 1)))

@@ -56,9 +56,8 @@ def _read(source: Source, plain: Callable[[str], str]) -> list[Label]:
 
 
 def _seconds(text: str) -> float:
-    *rest, seconds = text.replace(",", ".").split(":")
-    minutes = int(rest[-1]) + 60 * (int(rest[0]) if len(rest) > 1 else 0)
-    return minutes * 60 + float(seconds)
+    *hours, minutes, seconds = map(float, text.replace(",", ".").split(":"))
+    return 3600 * sum(hours) + 60 * minutes + seconds
 
 
 def _clock(seconds: float, mark: str) -> str:

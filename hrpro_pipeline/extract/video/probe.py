@@ -89,9 +89,7 @@ def _read_info(path: Path, container: "av.container.InputContainer") -> VideoInf
 
 def _video_stream(path: Path, container: "av.container.InputContainer") -> av.VideoStream:
     """The video stream to decode. Raises HrproError for none, and for one without clock or size, or over a limit."""
-    stream = video_stream(container)
-    if stream is None:
-        raise HrproError(f"{path.name}: no video stream; expected a video")
+    stream = video_stream(path, container)
     if not stream.time_base:
         raise HrproError(f"{path.name}: its video stream has no clock; re-encode or remove it")
     width, height = stream.codec_context.width, stream.codec_context.height

@@ -1,7 +1,11 @@
 """Which of a file's video streams is the video."""
 
+from pathlib import Path
+
 import av
 from av.stream import Disposition
+
+from hrpro_pipeline.errors import HrproError
 
 # Codecs of still pictures; those of a cover, where a file does not mark it as one.
 _PICTURE_CODECS = {"apng", "bmp", "gif", "jpegls", "mjpeg", "png", "ppm", "tiff", "webp"}
@@ -9,17 +13,36 @@ _LEAST_DELAY_SECONDS = 0.1
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
-def video_stream(container: "av.container.InputContainer") -> av.VideoStream | None:
-    """The video stream that players show: FFmpeg's choice, but no cover picture beside a video; None for none.
+def video_stream(path: Path, container: "av.container.InputContainer") -> av.VideoStream:
+    """The video stream that players show: FFmpeg's choice, but no cover picture beside a video.
 
-    A cover is marked as one, or it is a still picture in a file that has a video as well.
+    A cover is marked as one, or it is a still picture in a file that has a video as well. A stream of a codec that
+    FFmpeg does not know is none.
+
+    Raises:
+        HrproError: there is none.
     """
-    streams = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
+    streams = [stream for stream in container.streams.video if is_known(stream) and not stream.disposition & _NO_VIDEO]
     videos = [stream for stream in streams if not _is_picture(stream)] or streams
+    if not videos:
+        is_unknown = bool(container.streams.video) and not any(map(is_known, container.streams.video))
+        unknown = "its codec is not known; re-encode or remove it"
+        raise HrproError(f"{path.name}: {unknown if is_unknown else 'no video stream; expected a video'}")
     best = container.streams.best("video")
-    if not videos or any(stream is best for stream in videos):
-        return best if videos and isinstance(best, av.VideoStream) else None
+    if isinstance(best, av.VideoStream) and any(stream is best for stream in videos):
+        return best
     return max(videos, key=lambda stream: (bool(stream.disposition & Disposition.default), stream.bit_rate or 0))
+
+
+def is_known(stream: "av.stream.Stream") -> bool:
+    """Whether FFmpeg has a decoder for a stream."""
+    return stream.codec_context is not None
+
+
+def sound_stream(container: "av.container.InputContainer") -> av.AudioStream | None:
+    """The sound that players play; None for none that FFmpeg knows."""
+    best = container.streams.best("audio")
+    return best if isinstance(best, av.AudioStream) and is_known(best) else None
 
 
 def picture_delay(container: "av.container.InputContainer", first_seconds: float) -> float:
