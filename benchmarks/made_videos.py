@@ -1,4 +1,4 @@
-"""Made videos for benchmarks: a textured ground that drifts, so that flow has something to do."""
+"""Made videos for benchmarks: a textured ground that drifts, so that flow has something to do; and plain ones."""
 
 from pathlib import Path
 
@@ -22,4 +22,18 @@ def write_drifting(path: Path, frames: int, width: int = 340, height: int = 256,
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
+    return path
+
+
+def write_level(path: Path, level: int, frames: int = 16, side: int = 32) -> Path:
+    """Write a video at 25 fps of one gray, exactly."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width = stream.height = side
+        stream.pix_fmt = "bgr0"
+        image = np.full((side, side, 3), level, np.uint8)
+        for _ in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
     return path
