@@ -39,7 +39,8 @@ function drawRows(list, rows) {
 function become(old, other) {
   if (old.isEqualNode(other)) return;
   for (const { name } of [...old.attributes]) if (!other.hasAttribute(name)) old.removeAttribute(name);
-  for (const { name, value } of other.attributes) old.setAttribute(name, value);
+  for (const { name, value } of other.attributes) if (name !== "style") old.setAttribute(name, value);
+  old.style.cssText = other.style.cssText; // as an attribute, the page's policy forbids it
   const parts = [...other.childNodes];
   for (const part of [...old.childNodes].slice(parts.length)) part.remove();
   parts.forEach((part, place) => {

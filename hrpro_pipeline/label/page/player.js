@@ -227,9 +227,13 @@ export class Player extends EventTarget {
       position -= ((now - last) / 1000) * this.speed;
       last = now;
       const index = this.frameAt(Math.max(0, position));
+      if (position <= 0) {
+        this.pause();
+        this.seek(0); // also if a frame before it is still on its way
+        return;
+      }
       if (index < this.index && this.wanted === null) this.seek(index);
-      if (position <= 0) this.pause();
-      else requestAnimationFrame(step);
+      requestAnimationFrame(step);
     };
     requestAnimationFrame(step);
     this.#tell();
