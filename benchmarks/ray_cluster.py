@@ -14,6 +14,7 @@ first video's start to the last one's end. Exit code 1 if a video is lost, or in
 import argparse
 import json
 import random
+import subprocess
 import sys
 import tempfile
 import threading
@@ -103,6 +104,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
     cluster.wait_for_nodes()
     ended: list[str] = []
     spans = [[0.0, np.inf] for _ in nodes]
+    joined: list[subprocess.Popen[bytes]] = []
     finished = threading.Event()
 
     def disturb() -> None:
@@ -115,7 +117,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
                 spans[arguments.nodes - 1 - place][1] = time.time()
                 cluster.remove_node(nodes.pop(), allow_graceful=False)
             else:
-                cluster.add_node(num_cpus=1, **small)
+                joined.append(_join(cluster.address))
                 spans.append([time.time(), np.inf])
 
     pool = ThreadPoolExecutor(1)
@@ -132,10 +134,19 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
     finally:
         finished.set()
         disturbance.result()
+        for process in joined:
+            process.terminate()
         cluster.shutdown()
     files = sorted(path.name for path in (folder / "features").iterdir())
     line = {"done": len(set(summary.done)), "failed": len(summary.failed), "in_the_folder": len(files)}
     return line, [(start, end) for start, end in spans]
+
+
+def _join(address: str) -> "subprocess.Popen[bytes]":
+    """Start a node of its own, as on another machine."""
+    size = ["--num-cpus", "1", "--object-store-memory", str(80 << 20)]
+    ray = Path(sys.executable).with_name("ray")
+    return subprocess.Popen([ray, "start", "--address", address, *size, "--block"], stdout=subprocess.DEVNULL)
 
 
 def _arguments() -> argparse.Namespace:
