@@ -34,6 +34,7 @@ from hrpro_pipeline.extract.folder import extract_folder
 from hrpro_pipeline.extract.options import ExtractOptions, Workers
 
 SLOW = 3
+STORE_BYTES = 80 << 20  # of each node
 LEVELS = 200  # of brightness, which says how long a video takes
 # The brightness of a clip is the share of the longest time that it takes.
 NETWORK = """
@@ -97,7 +98,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
     """Extract, and kill and add nodes meanwhile -> what became of the videos; from when to when each node was there."""
     from ray.cluster_utils import Cluster
 
-    small: dict[str, Any] = {"object_store_memory": 80 << 20}
+    small: dict[str, Any] = {"object_store_memory": STORE_BYTES}
     cluster = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
     slow = {"HRPRO_SLOW": str(SLOW)}
     nodes = [cluster.add_node(num_cpus=1, env_vars={} if k else slow, **small) for k in range(arguments.nodes)]
@@ -108,7 +109,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
     finished = threading.Event()
 
     def disturb() -> None:
-        """From a quarter of the videos on, nodes go and come in turn."""
+        """From a quarter of the videos on, nodes go, one after another, and then others come."""
         steps = ["lost"] * arguments.lost + ["joins"] * arguments.joining
         for place, step in enumerate(steps):
             while len(ended) < arguments.videos * (0.25 + 0.4 * place / len(steps)) and not finished.is_set():
@@ -144,7 +145,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], l
 
 def _join(address: str) -> "subprocess.Popen[bytes]":
     """Start a node of its own, as on another machine."""
-    size = ["--num-cpus", "1", "--object-store-memory", str(80 << 20)]
+    size = ["--num-cpus", "1", "--object-store-memory", str(STORE_BYTES)]
     ray = Path(sys.executable).with_name("ray")
     return subprocess.Popen([ray, "start", "--address", address, *size, "--block"], stdout=subprocess.DEVNULL)
 

@@ -116,6 +116,9 @@ def moving_square(count: int, width: int = 64, height: int = 48, step: int = 2, 
     return frames
 
 
+SILENCE = np.zeros(48000, np.int16)  # a second
+
+
 def write_video(
     path: Path,
     frames: np.ndarray,
@@ -127,6 +130,7 @@ def write_video(
     options: Mapping[str, str] | None = None,
     container_options: Mapping[str, str] | None = None,
     audio: str | None = None,
+    samples: np.ndarray = SILENCE,
     rotation: int = 0,
     pixel_aspect: Fraction | None = None,
     cover: bool = False,
@@ -135,7 +139,8 @@ def write_video(
 
     Args:
         options, container_options: FFmpeg's, for the codec and the container.
-        audio: the codec of an audio track (a second of silence).
+        audio: the codec of an audio track.
+        samples: of the audio track, int16 at 48 kHz, the same on both sides; a second of silence.
         rotation: degrees counter-clockwise in the display matrix.
         cover: the video stream is an attached picture.
     """
@@ -155,10 +160,11 @@ def write_video(
             stream.codec_context.sample_aspect_ratio = pixel_aspect
         sound = container.add_stream(audio, rate=48000) if audio else None
         if isinstance(sound, av.AudioStream):
-            for start in range(0, 48000, 960):
-                silence = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.int16), format="s16", layout="stereo")
-                silence.sample_rate, silence.pts, silence.time_base = 48000, start, Fraction(1, 48000)
-                container.mux(sound.encode(silence))
+            for start in range(0, len(samples), 960):
+                both = np.repeat(samples[start : start + 960], 2)[None]
+                part = av.AudioFrame.from_ndarray(both, format="s16", layout="stereo")
+                part.sample_rate, part.pts, part.time_base = 48000, start, Fraction(1, 48000)
+                container.mux(sound.encode(part))
             container.mux(sound.encode())
         for k, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")

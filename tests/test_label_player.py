@@ -1,10 +1,9 @@
 """The player of the labeling page: speeds, J K L, the wave form of the sound, and clicks while the page draws."""
 
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from label_pages import Labeling, LabelTab, write_numbered
@@ -14,30 +13,23 @@ SECONDS = 16
 LOUD = (2.0, 3.0)  # seconds of a tone; it is silent before and after
 
 
-def _with_sound(path: Path, picture: Path) -> Path:
-    rate = 48000
-    times = np.arange(4 * rate) / rate
-    tone = 0.5 * np.sin(2 * np.pi * 440 * times) * ((times >= LOUD[0]) & (times < LOUD[1]))
-    samples = np.round(32767 * tone).astype(np.int16)[None]
-    with av.open(str(picture)) as source, av.open(str(path), "w") as container:
-        frames = container.add_stream_from_template(source.streams.video[0])
-        sound = container.add_stream("aac", rate=rate, layout="mono")
-        for packet in source.demux(source.streams.video[0]):
-            if packet.dts is not None:
-                packet.stream = frames
-                container.mux(packet)
-        for start in range(0, samples.shape[1], 960):
-            frame = av.AudioFrame.from_ndarray(samples[:, start : start + 960], format="s16", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
-            container.mux(sound.encode(frame))
-        container.mux(sound.encode())
-    return path
-
-
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sound")
-    return _with_sound(folder / "tone.mp4", write_numbered(folder / "picture.mp4", count=25 * SECONDS, **X264_B))
+    times = np.arange(4 * 48000) / 48000
+    tone = 0.5 * np.sin(2 * np.pi * 440 * times) * ((times >= LOUD[0]) & (times < LOUD[1]))
+    path = tmp_path_factory.mktemp("sound") / "tone.mp4"
+    samples = np.round(32767 * tone).astype(np.int16)
+    return write_numbered(path, count=25 * SECONDS, audio="aac", samples=samples, **X264_B)
+
+
+@pytest.fixture
+def tab(video: Path, browser: Any, tmp_path: Path) -> Iterator[LabelTab]:
+    """The page of the video, without classes and points."""
+    with Labeling(tmp_path, video) as labeling:
+        page = LabelTab(browser, labeling.address)
+        page.ready()
+        yield page
+        page.close()
 
 
 def _rate(tab: LabelTab, milliseconds: int) -> float:
@@ -49,54 +41,46 @@ def _rate(tab: LabelTab, milliseconds: int) -> float:
     return float((after - before) / (ended - started))
 
 
-def test_it_plays_at_every_speed(video: Path, browser: Any, tmp_path: Path) -> None:
-    with Labeling(tmp_path, video) as labeling:
-        tab = LabelTab(browser, labeling.address)
-        tab.ready()
-        for steps, speed in ((-4, 0.1), (-2, 0.5), (0, 1.0), (2, 2.0), (4, 4.0), (6, 8.0)):
-            tab.press("k", "Home", "\\", *["-" if steps < 0 else "+"] * abs(steps))
-            tab.wait("hrpro.player.index === 0 && !hrpro.player.video.seeking")
-            tab.press("Space")
-            tab.wait("hrpro.player.isPlaying && hrpro.player.video.currentTime > 0.02")
-            assert tab.get("hrpro.player.video.playbackRate") == speed
-            assert not tab.get("hrpro.player.video.muted")
-            assert _rate(tab, 1000 if speed <= 4 else 600) == pytest.approx(speed, rel=0.35)
-            tab.press("k")
-            tab.wait("!hrpro.player.isPlaying && !hrpro.player.video.seeking")
-            tab.wait("window.readFrame() === hrpro.player.index")
-        assert tab.logged == []
-        tab.close()
-
-
-def test_j_k_l(video: Path, browser: Any, tmp_path: Path) -> None:
-    with Labeling(tmp_path, video) as labeling:
-        tab = LabelTab(browser, labeling.address)
-        tab.ready()
-        tab.press("l")
-        tab.wait("hrpro.player.isPlaying && hrpro.player.video.currentTime > 0.1")
-        assert tab.get("hrpro.player.speed") == 1
-        tab.press("l", "l", "l", "l")  # no faster than 8 times
-        assert tab.get("hrpro.player.video.playbackRate") == 8
-        tab.wait("hrpro.player.video.currentTime > 6")
+def test_it_plays_at_every_speed(tab: LabelTab) -> None:
+    for steps, speed in ((-4, 0.1), (-2, 0.5), (0, 1.0), (2, 2.0), (4, 4.0), (6, 8.0)):
+        tab.press("k", "Home", "\\", *["-" if steps < 0 else "+"] * abs(steps))
+        tab.wait("hrpro.player.index === 0 && !hrpro.player.video.seeking")
+        tab.press("Space")
+        tab.wait("hrpro.player.isPlaying && hrpro.player.video.currentTime > 0.02")
+        assert tab.get("hrpro.player.video.playbackRate") == speed
+        assert not tab.get("hrpro.player.video.muted")
+        assert _rate(tab, 1000 if speed <= 4 else 600) == pytest.approx(speed, rel=0.35)
         tab.press("k")
         tab.wait("!hrpro.player.isPlaying && !hrpro.player.video.seeking")
-        stopped = tab.get("hrpro.player.index")
-        tab.wait(f"window.readFrame() === {stopped}")
-        tab.press("\\", "j", "j")
-        assert tab.get("hrpro.player.speed") == 2
-        tab.wait(f"hrpro.player.index < {stopped} - 50")
-        tab.press("k")
-        tab.wait("!hrpro.player.isPlaying && !hrpro.player.video.seeking")
-        back = tab.get("hrpro.player.index")
-        assert 0 <= back < stopped - 50
-        tab.wait(f"window.readFrame() === {back}")
-        tab.press("j")
-        tab.wait("hrpro.player.index === 0 && !hrpro.player.isPlaying")  # it stops at the beginning
-        assert tab.logged == []
-        tab.close()
+        tab.wait("window.readFrame() === hrpro.player.index")
+    assert tab.logged == []
 
 
-def test_the_wave_form_is_that_of_the_sound(video: Path, browser: Any, tmp_path: Path) -> None:
+def test_j_k_l(tab: LabelTab) -> None:
+    tab.press("l")
+    tab.wait("hrpro.player.isPlaying && hrpro.player.video.currentTime > 0.1")
+    assert tab.get("hrpro.player.speed") == 1
+    tab.press("l", "l", "l", "l")  # no faster than 8 times
+    assert tab.get("hrpro.player.video.playbackRate") == 8
+    tab.wait("hrpro.player.video.currentTime > 6")
+    tab.press("k")
+    tab.wait("!hrpro.player.isPlaying && !hrpro.player.video.seeking")
+    stopped = tab.get("hrpro.player.index")
+    tab.wait(f"window.readFrame() === {stopped}")
+    tab.press("\\", "j", "j")
+    assert tab.get("hrpro.player.speed") == 2
+    tab.wait(f"hrpro.player.index < {stopped} - 50")
+    tab.press("k")
+    tab.wait("!hrpro.player.isPlaying && !hrpro.player.video.seeking")
+    back = tab.get("hrpro.player.index")
+    assert 0 <= back < stopped - 50
+    tab.wait(f"window.readFrame() === {back}")
+    tab.press("j")
+    tab.wait("hrpro.player.index === 0 && !hrpro.player.isPlaying")  # it stops at the beginning
+    assert tab.logged == []
+
+
+def test_the_wave_form_is_that_of_the_sound(tab: LabelTab) -> None:
     height = """((seconds) => {
         const { timeline } = hrpro;
         const x = Math.round(timeline.x(seconds) * timeline.canvas.width / timeline.width);
@@ -105,15 +89,11 @@ def test_the_wave_form_is_that_of_the_sound(video: Path, browser: Any, tmp_path:
         for (let at = 0; at < data.length; at += 4) found += data[at] === 0x5c && data[at + 1] === 0x86;
         return found;
     })"""
-    with Labeling(tmp_path, video) as labeling:
-        tab = LabelTab(browser, labeling.address)
-        tab.ready()
-        tab.wait("hrpro.timeline.peaks !== null")
-        for _ in range(3):
-            tab.press("Home", *["ArrowRight"] * 62)
-            tab.wait(f"[1.9, 2.1, 2.9, 3.1].every((at) => ({height}(at) > 20) === (at > {LOUD[0]} && at < {LOUD[1]}))")
-            tab.press("z")
-        tab.close()
+    tab.wait("hrpro.timeline.peaks !== null")
+    for _ in range(3):
+        tab.press("Home", *["ArrowRight"] * 62)
+        tab.wait(f"[1.9, 2.1, 2.9, 3.1].every((at) => ({height}(at) > 20) === (at > {LOUD[0]} && at < {LOUD[1]}))")
+        tab.press("z")
 
 
 def test_a_click_counts_though_the_page_draws_meanwhile(video: Path, browser: Any, tmp_path: Path) -> None:

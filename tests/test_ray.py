@@ -128,6 +128,21 @@ def workers_at(cluster: Any, title: str = "ray::_Worker") -> list[tuple[int, Any
     return [(pid, nodes[parent]) for pid, parent in processes(title).items() if parent in nodes]
 
 
+def worker_that(extract: Callable[[list[Job]], list[Outcome]]) -> type:
+    """An actor's class that extracts by a function; of this function, so that it travels to workers by value."""
+
+    class Worker:
+        def __init__(self, extraction: Any, version: str) -> None: ...
+
+        def started(self) -> list[Outcome]:
+            return []
+
+        def extract(self, jobs: list[Job]) -> list[Outcome]:
+            return extract(jobs)
+
+    return Worker
+
+
 @contextmanager
 def beside(action: Callable[[], None]) -> Iterator[None]:
     """Do something in a thread while the block runs, and raise what it raises."""
@@ -203,16 +218,10 @@ def test_workers_that_start_and_fail_end_the_run(cluster: Any, monkeypatch: pyte
     """Whatever the video: not each of ten thousand is to fail by itself."""
     ray = pytest.importorskip("ray")
 
-    class Failing:  # of this function: travels to workers by value
-        def __init__(self, extraction: Any, version: str) -> None: ...
+    def extract(jobs: list[Job]) -> list[Outcome]:
+        raise ZeroDivisionError("always")
 
-        def started(self) -> list[Outcome]:
-            return []
-
-        def extract(self, jobs: list[Job]) -> list[Outcome]:
-            raise ZeroDivisionError("always")
-
-    monkeypatch.setattr(ray_engine, "_Worker", Failing)
+    monkeypatch.setattr(ray_engine, "_Worker", worker_that(extract))
     jobs = [Job(f"v{k}", f"v{k}") for k in range(60)]
     ray_engine._start(ray, cluster.address)
     try:
@@ -225,17 +234,11 @@ def test_workers_that_start_and_fail_end_the_run(cluster: Any, monkeypatch: pyte
 def test_a_node_that_joins_works_too(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
 
-    class Slow:  # of this function: travels to workers by value
-        def __init__(self, extraction: Any, version: str) -> None: ...
+    def extract(jobs: list[Job]) -> list[Outcome]:
+        time.sleep(0.5)
+        return [Outcome(job.video_id, partial_reason=ray.get_runtime_context().get_node_id()) for job in jobs]
 
-        def started(self) -> list[Outcome]:
-            return []
-
-        def extract(self, jobs: list[Job]) -> list[Outcome]:
-            time.sleep(0.5)
-            return [Outcome(job.video_id, partial_reason=ray.get_runtime_context().get_node_id()) for job in jobs]
-
-    monkeypatch.setattr(ray_engine, "_Worker", Slow)
+    monkeypatch.setattr(ray_engine, "_Worker", worker_that(extract))
     monkeypatch.setattr(ray_engine, "_LOOK_SECONDS", 0.5)
     joined = []
     used: dict[bool, set[str]] = {}
@@ -262,18 +265,12 @@ def test_a_node_that_joins_works_too(cluster: Any, monkeypatch: pytest.MonkeyPat
 def test_a_video_that_kills_its_worker_fails_alone(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
 
-    class Deadly:  # of this function: travels to workers by value
-        def __init__(self, extraction: Any, version: str) -> None: ...
+    def extract(jobs: list[Job]) -> list[Outcome]:
+        if any(job.video_id == "bad" for job in jobs):
+            os._exit(1)
+        return [Outcome(job.video_id) for job in jobs]
 
-        def started(self) -> list[Outcome]:
-            return []
-
-        def extract(self, jobs: list[Job]) -> list[Outcome]:
-            if any(job.video_id == "bad" for job in jobs):
-                os._exit(1)
-            return [Outcome(job.video_id) for job in jobs]
-
-    monkeypatch.setattr(ray_engine, "_Worker", Deadly)
+    monkeypatch.setattr(ray_engine, "_Worker", worker_that(extract))
     monkeypatch.setattr(engines, "_MAX_DEATHS", 3)
     monkeypatch.setitem(ray_engine._GROUP, "cpu", 3)
     jobs = [Job(name, name) for name in ("a", "bad", "b", "c", "d")]
