@@ -1,4 +1,4 @@
-"""How well a Ray cluster of many nodes is used while nodes are lost and join; a JSON line on standard output.
+"""How well a Ray cluster is used while nodes are lost and join; a JSON line, after what Ray itself says of lost nodes.
 
     python benchmarks/ray_cluster.py --annotations gt.json [--nodes 10] [--videos 250] [--lost 2] [--joining 2]
 
